@@ -1,0 +1,47 @@
+/*
+ * compat.h
+ *		The one place for API differences between PostgreSQL 15 and 18.
+ *
+ * Source of the facts: the headers and release notes of each version. 15 is what CI runs; what
+ * stands here for 16 is by reading.
+ */
+#ifndef ANGLES_COMPAT_H
+#define ANGLES_COMPAT_H
+
+#include "postgres.h"
+
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "angles needs PostgreSQL 15, 16, 17 or 18"
+#endif
+
+/* The index of this process in ProcGlobal->allProcs: what another process needs to set its latch. */
+#if PG_VERSION_NUM >= 170000
+#define ANGLES_MY_PROC_NUMBER ((int) MyProcNumber)
+#else
+#define ANGLES_MY_PROC_NUMBER ((int) MyProc->pgprocno)
+#endif
+
+/* The wait event shown in pg_stat_activity while angles waits: named from 17 on, "Extension" before. */
+#if PG_VERSION_NUM >= 170000
+#define ANGLES_WAIT_EVENT(name) angles_wait_event(name)
+#else
+#define ANGLES_WAIT_EVENT(name) ((uint32) PG_WAIT_EXTENSION)
+#endif
+
+/* 16 replaced pg_database_ownercheck() and its kin by object_ownercheck(). */
+#if PG_VERSION_NUM >= 160000
+#include "utils/acl.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_class.h"
+#define ANGLES_OWNS_DATABASE(dboid, role) object_ownercheck(DatabaseRelationId, (dboid), (role))
+#define ANGLES_OWNS_TABLE(relid, role) object_ownercheck(RelationRelationId, (relid), (role))
+#else
+#define ANGLES_OWNS_DATABASE(dboid, role) pg_database_ownercheck((dboid), (role))
+#define ANGLES_OWNS_TABLE(relid, role) pg_class_ownercheck((relid), (role))
+#endif
+
+#endif							/* ANGLES_COMPAT_H */

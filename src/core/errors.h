@@ -1,0 +1,31 @@
+/*
+ * errors.h
+ *		SQLSTATEs of angles: class NG (the standard leaves I-Z to implementations).
+ *
+ * README.md's troubleshooting table has one row for each; test/lint checks that the two agree.
+ */
+#ifndef ANGLES_ERRORS_H
+#define ANGLES_ERRORS_H
+
+#include "postgres.h"
+
+#include "utils/elog.h"
+
+#define ERRCODE_ANGLES_NOT_PRELOADED	MAKE_SQLSTATE('N', 'G', '0', '0', '1')
+#define ERRCODE_ANGLES_NO_WORKER		MAKE_SQLSTATE('N', 'G', '0', '0', '2')
+#define ERRCODE_ANGLES_VERSION_SKEW		MAKE_SQLSTATE('N', 'G', '0', '0', '3')
+#define ERRCODE_ANGLES_FENCED			MAKE_SQLSTATE('N', 'G', '0', '0', '4')
+#define ERRCODE_ANGLES_RUN_FAILED		MAKE_SQLSTATE('N', 'G', '0', '0', '5')
+#define ERRCODE_ANGLES_IN_TRANSACTION	MAKE_SQLSTATE('N', 'G', '0', '0', '6')
+#define ERRCODE_ANGLES_BAD_SETTING		MAKE_SQLSTATE('N', 'G', '0', '0', '7')
+#define ERRCODE_ANGLES_NOT_LINKED		MAKE_SQLSTATE('N', 'G', '1', '0', '1')
+#define ERRCODE_ANGLES_ALREADY_LINKED	MAKE_SQLSTATE('N', 'G', '1', '0', '2')
+#define ERRCODE_ANGLES_CANNOT_LINK		MAKE_SQLSTATE('N', 'G', '1', '0', '3')
+#define ERRCODE_ANGLES_BAD_MAPPING		MAKE_SQLSTATE('N', 'G', '1', '0', '4')
+#define ERRCODE_ANGLES_VALUE			MAKE_SQLSTATE('N', 'G', '1', '0', '5')
+#define ERRCODE_ANGLES_NOTION			MAKE_SQLSTATE('N', 'G', '2', '0', '1')
+#define ERRCODE_ANGLES_NO_TOKEN			MAKE_SQLSTATE('N', 'G', '2', '0', '2')
+#define ERRCODE_ANGLES_NO_PARENT		MAKE_SQLSTATE('N', 'G', '2', '0', '3')
+#define ERRCODE_ANGLES_BAD_RESPONSE		MAKE_SQLSTATE('N', 'G', '2', '0', '4')
+
+#endif							/* ANGLES_ERRORS_H */

@@ -1,0 +1,212 @@
+/*
+ * txn.c
+ *		See txn.h.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+#include "core/txn.h"
+
+static MemoryContext caller_context = NULL;
+
+static void finish_transaction(void);
+static bool must_not_be_kept(const ErrorData *error);
+
+void
+angles_txn_begin(const char *activity)
+{
+	caller_context = CurrentMemoryContext;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+void
+angles_txn_commit(void)
+{
+	finish_transaction();
+}
+
+void
+angles_txn_commit_async(void)
+{
+	/*
+	 * Only where the loss of this commit in a crash is repaired by what is durable already. The
+	 * setting is per transaction, so it is set for this one alone.
+	 */
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+	finish_transaction();
+}
+
+static void
+finish_transaction(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller_context);
+	/* without this autovacuum never learns of the queue's churn */
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+void
+angles_txn_abort(void)
+{
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(caller_context ? caller_context : TopMemoryContext);
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+void
+angles_txn_pin_settings(void)
+{
+	static const char *const pins[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"DateStyle", "ISO, YMD"},
+		{"IntervalStyle", "postgres"},
+		{"TimeZone", "UTC"},
+		{"extra_float_digits", "1"},
+		{"bytea_output", "hex"},
+		{"xmlbinary", "base64"},
+		{"lc_monetary", "C"},
+		{"lock_timeout", "2s"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"session_replication_role", "origin"},
+		{"row_security", "on"},
+		{"jit", "off"},
+		/* a worker started from a worker would hold the database open behind our back */
+		{"max_parallel_workers_per_gather", "0"},
+		{"max_parallel_maintenance_workers", "0"},
+	};
+
+	for (int i = 0; i < lengthof(pins); i++)
+		SetConfigOption(pins[i][0], pins[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+uint64
+angles_spi_exec(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes,
+				Datum *values, const char *nulls, int expect)
+{
+	int			rc;
+
+	if (*plan == NULL)
+	{
+		SPIPlanPtr	fresh = SPI_prepare(sql, nargs, unconstify(Oid *, argtypes));
+
+		if (fresh == NULL || SPI_keepplan(fresh) != 0)
+			elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
+		*plan = fresh;
+	}
+	rc = SPI_execute_plan(*plan, values, nulls, false, 0);
+	if (rc != expect)
+		elog(ERROR, "statement returned %s, expected %s",
+			 SPI_result_code_string(rc), SPI_result_code_string(expect));
+	return SPI_processed;
+}
+
+void
+angles_spi_forget(SPIPlanPtr *plan)
+{
+	if (*plan != NULL)
+		SPI_freeplan(*plan);
+	*plan = NULL;
+}
+
+char *
+angles_spi_text(uint64 row, int column, MemoryContext cxt)
+{
+	char	   *value = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+
+	return value ? MemoryContextStrdup(cxt, value) : NULL;
+}
+
+ErrorData *
+angles_txn_try(void (*fn) (void *arg), void *arg, bool read_only)
+{
+	MemoryContext outer_context = CurrentMemoryContext;
+	ResourceOwner outer_owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(outer_context);
+	PG_TRY();
+	{
+		/* the subtransaction's end restores the value of its parent */
+		if (read_only)
+			XactReadOnly = true;
+		fn(arg);
+		if (read_only)
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(outer_context);
+		error = CopyErrorData();
+		if (must_not_be_kept(error))
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(outer_context);
+	CurrentResourceOwner = outer_owner;
+	return error;
+}
+
+ErrorData *
+angles_try_pure(void (*fn) (void *arg), void *arg)
+{
+	MemoryContext outer_context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		fn(arg);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(outer_context);
+		error = CopyErrorData();
+		if (must_not_be_kept(error))
+			PG_RE_THROW();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return error;
+}
+
+/* What asks the whole process to stop is no failure of the one thing that was tried. */
+static bool
+must_not_be_kept(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN ||
+		error->sqlerrcode == ERRCODE_CRASH_SHUTDOWN ||
+		error->sqlerrcode == ERRCODE_IDLE_SESSION_TIMEOUT;
+}
+
+const char *
+angles_sqlstate_text(int sqlerrcode)
+{
+	return unpack_sql_state(sqlerrcode);
+}

@@ -1,0 +1,143 @@
+/*
+ * net.h
+ *		The room net: one HTTP client on curl multi, rate windows and breakers. The only room that
+ *		opens sockets. Never called in a user's backend.
+ */
+#ifndef ANGLES_NET_H
+#define ANGLES_NET_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "storage/latch.h"
+
+/* What became of a request, as far as a client can know. */
+typedef enum AnglesNetResult
+{
+	ANGLES_NET_ANSWERED,		/* a complete HTTP answer of any status */
+	ANGLES_NET_NOT_SENT,		/* surely never reached the server: refused, DNS, TLS, proxy, connect timeout */
+	ANGLES_NET_UNKNOWN			/* it may have been done: reset, timeout or cut after the first byte left */
+} AnglesNetResult;
+
+typedef struct AnglesNetRequest
+{
+	const char *method;			/* "GET", "POST", "PATCH", "DELETE" */
+	const char *url;			/* absolute */
+	const char *token;			/* bearer token, or NULL */
+	const char *headers[8];		/* further "Name: value" lines, NULL-terminated */
+	const char *body;			/* UTF-8 bytes or NULL */
+	size_t		body_len;
+	void	   *tag;			/* the caller's, handed back */
+} AnglesNetRequest;
+
+typedef struct AnglesNetAnswer
+{
+	void	   *tag;
+	AnglesNetResult result;
+	int			status;			/* HTTP status, 0 when none */
+	char	   *body;			/* palloc'd, NUL-terminated, body_len bytes; "" when none */
+	size_t		body_len;
+	bool		too_large;		/* cut at angles.http_max_response: result is UNKNOWN or ANSWERED with no body */
+	bool		is_json;		/* content type says application/json */
+	int			retry_after_s;	/* Retry-After in seconds, -1 when absent */
+	TimestampTz server_date;	/* Date header, 0 when absent */
+	char		request_id[64]; /* x-notion-request-id or x-request-id, "" when absent */
+	char		problem[256];	/* for people, without URL query, token or body; "" when ANSWERED */
+	int64		sent_us;		/* angles_clock_mono_us() when the request was started */
+	int64		done_us;		/* ... and when the answer was complete */
+} AnglesNetAnswer;
+
+typedef struct AnglesNetClient AnglesNetClient;
+
+/*
+ * Makes the client of this process (curl_global_init at the first call, never in the postmaster).
+ * Its resources live until angles_net_close(); the structure is freed with "cxt".
+ */
+extern AnglesNetClient *angles_net_open(MemoryContext cxt, int max_connections);
+
+/* Cancels all requests without answers and closes all connections. */
+extern void angles_net_close(AnglesNetClient *client);
+
+/*
+ * Starts a request; copies what it needs. Refuses (error ERRCODE_ANGLES_BAD_SETTING) plain http to
+ * anything but loopback. Redirects are never followed. Reads the angles.http_* settings at each call.
+ */
+extern void angles_net_start(AnglesNetClient *client, const AnglesNetRequest *request);
+
+/* Returns how many requests are under way. */
+extern int	angles_net_running(AnglesNetClient *client);
+
+/*
+ * Lets curl work on what is ready. Never waits. No error leaves libcurl's callbacks.
+ */
+extern void angles_net_drive(AnglesNetClient *client);
+
+/* Takes the next complete answer, palloc'd in the current context, or returns NULL. */
+extern AnglesNetAnswer *angles_net_take(AnglesNetClient *client);
+
+/* The descriptor to hand to angles_wait() (an epoll set), PGINVALID_SOCKET while it is empty. */
+extern pgsocket angles_net_fd(AnglesNetClient *client);
+
+/* Milliseconds until angles_net_drive() must be called even when nothing is readable; -1: none. */
+extern long angles_net_timeout(AnglesNetClient *client);
+
+/*
+ * Rate windows, in shared memory, per token for the whole cluster.
+ *
+ * Guarantee: of the requests granted for one token, never more than "limit" fall in any 60 s as the
+ * server sees them (the window kept here is 60.5 s, to allow for different travel times). After a
+ * crash a window counts as full from the moment of the restart; after a clean shutdown it is what it
+ * was (kept in a file of the data directory).
+ */
+typedef enum AnglesRateClass
+{
+	ANGLES_RATE_INTERACTIVE,	/* may use all that is left of the window at once */
+	ANGLES_RATE_BACKLOG			/* spread evenly over the window, so that others find room */
+} AnglesRateClass;
+
+/*
+ * Asks for the right to send one request now. Returns 0 when granted (and counted), else the
+ * microseconds after which to ask again. limit 0: always granted, unless paused.
+ */
+extern int64 angles_rate_take(uint64 fingerprint, int limit, AnglesRateClass class);
+
+/* Stops all requests of a token for at least this many seconds (Retry-After). */
+extern void angles_rate_pause(uint64 fingerprint, int seconds, const char *reason);
+
+/* Ends a pause, for a token that was renewed or a person who says so. */
+extern void angles_rate_resume(uint64 fingerprint);
+
+typedef struct AnglesRateState
+{
+	int			used;			/* granted in the last 60.5 s */
+	int64		paused_us;		/* how long the pause still lasts, 0 = none */
+	char		reason[64];		/* of the pause */
+} AnglesRateState;
+
+/* Fills *state and returns true when this token has a window. Callable in any process. */
+extern bool angles_rate_get(uint64 fingerprint, AnglesRateState *state);
+
+/* Writes the windows to the data directory; workers that sent call it when they end cleanly. */
+extern void angles_rate_save(void);
+
+/*
+ * Circuit breaker of a remote (by fingerprint): after "threshold" failures in a row that are the
+ * remote's or the network's it opens; then one probe request at growing intervals (full jitter,
+ * angles.retry_initial .. angles.retry_cap) until one succeeds.
+ */
+extern int64 angles_breaker_ask(uint64 fingerprint);	/* 0: go; else us until a probe is allowed */
+extern void angles_breaker_success(uint64 fingerprint);
+extern void angles_breaker_failure(uint64 fingerprint);
+extern bool angles_breaker_is_open(uint64 fingerprint, int *failures, int64 *open_us);
+
+/*
+ * Returns the delay in us before attempt number "attempt" (1 = first retry): exponential from
+ * angles.retry_initial, capped at angles.retry_cap, full jitter; at least retry_after_s when that is
+ * not negative.
+ */
+extern int64 angles_backoff_us(int attempt, int retry_after_s);
+
+/* Registers the room's shared memory. From _PG_init, while preloading. */
+extern void angles_net_install(void);
+
+#endif							/* ANGLES_NET_H */

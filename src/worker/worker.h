@@ -1,0 +1,119 @@
+/*
+ * worker.h
+ *		The room worker: launcher, one bridge for each database, slots in shared memory, wake-up at
+ *		commit, the utility hook, requests from SQL, runs, alerts and the audit trail.
+ *
+ * The state machines are drawn in README.md beside this file.
+ */
+#ifndef ANGLES_WORKER_H
+#define ANGLES_WORKER_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+/* ---- for _PG_init ---- */
+
+/* Registers shared memory, the launcher and the hooks. While preloading only. */
+extern void angles_worker_install(void);
+
+/* ---- wake-up at commit (user backends) ---- */
+
+/*
+ * Finds this database's place in shared memory and remembers it for angles_wake_fire(). Called at
+ * PRE_COMMIT / PRE_PREPARE. Takes a shared lock for a moment; raises no error; does nothing when
+ * not preloaded.
+ */
+extern void angles_wake_prepare(void);
+
+/*
+ * Wakes the sync worker of the remembered database, or its bridge when there is none. Callable from
+ * a commit callback: sets a flag and a latch; no allocation, no lock, no error.
+ */
+extern void angles_wake_fire(void);
+
+/* angles_wake_prepare() and angles_wake_fire() in one, for any other moment. */
+extern void angles_wake_now(void);
+
+/* ---- for the main functions of workers (sync now; apply and job later) ---- */
+
+/*
+ * First call of the sync worker's main function: signal handlers, connection to the database
+ * of its slot, pinned settings, the slot's place (given back by a before_shmem_exit callback), the
+ * session lock that lets only one sync worker live in a database. Ends the process
+ * quietly when the extension is absent, of another version than the library, or the place is taken.
+ */
+extern void angles_worker_enter_sync(Datum main_arg);
+
+/*
+ * First statement of each transaction of a worker: locks the extension against DROP/ALTER until the
+ * end of the transaction and checks that it is still the one this process started with; if
+ * not, ends the process (which the launcher understands as "look again").
+ */
+extern void angles_worker_recheck(void);
+
+/* Returns true, once, when a commit or anybody else asked the sync worker to look for work. */
+extern bool angles_worker_take_wake(void);
+
+/*
+ * Tells the launcher and bridge why the worker ends: idle (started again on demand). Then exits.
+ */
+extern void angles_worker_exit_idle(void) pg_attribute_noreturn();
+
+/*
+ * The number of this sync worker's life, unique in the database for ever and growing
+ * (angles.worker_generation): the fence for leases.
+ */
+extern int64 angles_worker_generation(void);
+
+/*
+ * Returns the identity of this cluster and database (design 8.1) as a text of hex digits, the same
+ * for the life of the server; works in any backend.
+ */
+extern const char *angles_worker_identity(void);
+
+/* ---- requests from SQL, and runs ---- */
+
+/*
+ * A run that the bridge handed to the sync worker: one row of angles.runs, with or without a person
+ * who waits for it.
+ */
+typedef struct AnglesCall AnglesCall;
+
+/* Takes the next call for this worker, allocated in cxt, or returns NULL. Never waits. */
+extern AnglesCall *angles_call_take(MemoryContext cxt);
+
+extern int64 angles_call_run_id(AnglesCall *call);
+extern const char *angles_call_task(AnglesCall *call);	/* 'sync', 'check_notion', ... */
+extern const char *angles_call_args(AnglesCall *call);	/* jsonb text */
+
+/* True when the one who waited went away (Ctrl-C, disconnect) or angles.cancel(run) was called. */
+extern bool angles_call_cancelled(AnglesCall *call);
+
+/* Sends one result row (jsonb text) to the one who waits, if any, and keeps it for the run's result. */
+extern void angles_call_row(AnglesCall *call, const char *json);
+
+/*
+ * Ends the run: writes angles.runs (inside a transaction of the caller's) with state
+ * 'succeeded', 'failed' or 'cancelled', class ('transient', 'busy', 'permanent', 'crash',
+ * 'poison' or NULL), SQLSTATE, message, detail, hint. angles_call_reply() then tells the
+ * one who waits; call it after the commit.
+ */
+extern void angles_call_finish(AnglesCall *call, const char *state, const char *class,
+							   int sqlerrcode, const char *message, const char *detail,
+							   const char *hint);
+extern void angles_call_reply(AnglesCall *call);
+
+/* ---- alerts and audit trail (inside a transaction of the caller's) ---- */
+
+/* Opens (or refreshes) the alert of this fingerprint; log + NOTIFY angles_alerts only when it opens. */
+extern void angles_alert_open(const char *fingerprint, const char *severity, const char *title,
+							  const char *detail, const char *hint);
+
+/* Closes the open alert of this fingerprint; nothing when there is none. */
+extern void angles_alert_close(const char *fingerprint);
+
+/* Appends to angles.audit_log who did what to which object; detail is jsonb text or NULL. */
+extern void angles_audit(const char *action, const char *object, const char *detail);
+
+#endif							/* ANGLES_WORKER_H */
