@@ -1,0 +1,134 @@
+/*
+ * 20_tables.sql
+ *		What the room sync keeps. Only workers and the functions of angles write here.
+ */
+
+CREATE TABLE angles.link_definitions (
+	id				integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	relid			regclass NOT NULL UNIQUE,
+	owner			regrole NOT NULL,
+	identity		text NOT NULL,
+	marker			uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+	title			text NOT NULL,
+	parent_id		uuid,
+	database_id		uuid,
+	data_source_id	uuid,
+	direction		text NOT NULL,
+	filter			text,
+	conflict		text NOT NULL,
+	on_local_delete	text NOT NULL,
+	on_notion_delete text NOT NULL,
+	settle			interval NOT NULL,
+	preflight		text NOT NULL,
+	key_columns		name[] NOT NULL,
+	state			text NOT NULL CHECK (state IN ('creating', 'binding', 'pushing', 'active', 'unlinked')),
+	paused			boolean NOT NULL DEFAULT false,
+	pause_reason	text,
+	problem			text,
+	reconcile		boolean NOT NULL DEFAULT false,
+	create_intent_at timestamptz,
+	create_lookups	integer NOT NULL DEFAULT 0,
+	push_cursor		text,
+	push_total		bigint,
+	push_done		bigint NOT NULL DEFAULT 0,
+	push_started_at	timestamptz,
+	mass_limit		integer NOT NULL DEFAULT 100,
+	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	created_by		text NOT NULL DEFAULT session_user,
+	changed_at		timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE angles.link_definitions IS 'one row for each table that is or was linked; the view angles.links shows it';
+SELECT pg_catalog.pg_extension_config_dump('angles.link_definitions', '');
+SELECT pg_catalog.pg_extension_config_dump('angles.link_definitions_id_seq', '');
+
+CREATE TABLE angles.link_columns (
+	link_id			integer NOT NULL REFERENCES angles.link_definitions (id) ON DELETE CASCADE,
+	attnum			smallint NOT NULL,
+	attname			name NOT NULL,
+	type_name		text NOT NULL,
+	property_id		text,
+	property_name	text NOT NULL,
+	property_type	text NOT NULL,
+	is_key			boolean NOT NULL DEFAULT false,
+	options			text[],
+	ref_relid		regclass,
+	ref_attnames	name[],
+	ref_columns		name[],
+	problem			text,
+	PRIMARY KEY (link_id, property_name)
+);
+COMMENT ON TABLE angles.link_columns IS 'which column stands for which property; attnum 0 is the row''s key';
+SELECT pg_catalog.pg_extension_config_dump('angles.link_columns', '');
+
+CREATE TABLE angles.pages (
+	link_id			integer NOT NULL REFERENCES angles.link_definitions (id) ON DELETE CASCADE,
+	key				text NOT NULL,
+	page_id			uuid,
+	state			text NOT NULL CHECK (state IN ('intent', 'live', 'trashed', 'out_of_scope')),
+	base			jsonb NOT NULL DEFAULT '{}',
+	base_local		jsonb NOT NULL DEFAULT '{}',
+	intent_at		timestamptz,
+	lookups			integer NOT NULL DEFAULT 0,
+	last_edited		timestamptz,
+	synced_at		timestamptz,
+	PRIMARY KEY (link_id, key)
+) WITH (fillfactor = 85);
+CREATE UNIQUE INDEX pages_page_id ON angles.pages (page_id);
+COMMENT ON TABLE angles.pages IS 'row and page: the last values both sides agreed on, by property id';
+SELECT pg_catalog.pg_extension_config_dump('angles.pages', '');
+
+CREATE TABLE angles.queue_entries (
+	link_id			integer NOT NULL REFERENCES angles.link_definitions (id) ON DELETE CASCADE,
+	key				text NOT NULL,
+	seq				bigint NOT NULL,
+	priority		smallint NOT NULL,
+	state			text NOT NULL CHECK (state IN ('ready', 'claimed', 'retry', 'verifying', 'waiting', 'held', 'parked')),
+	version			integer NOT NULL DEFAULT 1,
+	claimed_version	integer,
+	generation		bigint,
+	enqueued_at		timestamptz NOT NULL,
+	attempts		integer NOT NULL DEFAULT 0,
+	crashes			integer NOT NULL DEFAULT 0,
+	next_at			timestamptz,
+	waits_for_link	integer,
+	waits_for_key	text,
+	class			text,
+	code			text,
+	message			text,
+	hint			text,
+	payload_digest	text,
+	parked_at		timestamptz,
+	PRIMARY KEY (link_id, key)
+) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX queue_ready ON angles.queue_entries (priority, seq) WHERE state = 'ready';
+CREATE INDEX queue_later ON angles.queue_entries (next_at) WHERE state IN ('retry', 'verifying');
+CREATE INDEX queue_waiting ON angles.queue_entries (waits_for_link, waits_for_key) WHERE state = 'waiting';
+CREATE SEQUENCE angles.queue_seq;
+COMMENT ON TABLE angles.queue_entries IS 'one row for each changed row that Notion has not acknowledged; only workers write it';
+COMMENT ON SEQUENCE angles.queue_seq IS 'order in which entries became ready; drawn by the sync worker alone';
+
+/*
+ * The log that user transactions append to. There are several of the same shape so that a full one
+ * can be emptied with TRUNCATE while others take the writes; see src/sync/README.md.
+ */
+CREATE TABLE angles.change_log_0 (
+	id			bigint NOT NULL,
+	ord			integer NOT NULL,
+	link_id		integer NOT NULL,
+	op			"char" NOT NULL,
+	key			text NOT NULL,
+	new_key		text,
+	at			timestamptz NOT NULL
+) WITH (autovacuum_vacuum_threshold = 5000);
+CREATE TABLE angles.change_log_1 (LIKE angles.change_log_0) WITH (autovacuum_vacuum_threshold = 5000);
+CREATE TABLE angles.change_log_2 (LIKE angles.change_log_0) WITH (autovacuum_vacuum_threshold = 5000);
+CREATE TABLE angles.change_log_3 (LIKE angles.change_log_0) WITH (autovacuum_vacuum_threshold = 5000);
+CREATE SEQUENCE angles.change_log_seq;
+COMMENT ON TABLE angles.change_log_0 IS 'keys of changed rows, appended by user transactions, emptied by the sync worker';
+COMMENT ON TABLE angles.change_log_1 IS 'as change_log_0';
+COMMENT ON TABLE angles.change_log_2 IS 'as change_log_0';
+COMMENT ON TABLE angles.change_log_3 IS 'as change_log_0';
+COMMENT ON SEQUENCE angles.change_log_seq IS 'orders the appends of dependent transactions';
+
+REVOKE ALL ON angles.link_definitions, angles.link_columns, angles.pages, angles.queue_entries,
+	angles.change_log_0, angles.change_log_1, angles.change_log_2, angles.change_log_3 FROM PUBLIC;
