@@ -3,7 +3,7 @@
  *		What the room sync keeps. Only workers and the functions of angles write here.
  */
 
-CREATE TABLE angles.link_definitions (
+CREATE TABLE angles.links (
 	id				integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	relid			regclass NOT NULL UNIQUE,
 	owner			regrole NOT NULL,
@@ -37,12 +37,12 @@ CREATE TABLE angles.link_definitions (
 	created_by		text NOT NULL DEFAULT session_user,
 	changed_at		timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
-COMMENT ON TABLE angles.link_definitions IS 'one row for each table that is or was linked; the view angles.links shows it';
-SELECT pg_catalog.pg_extension_config_dump('angles.link_definitions', '');
-SELECT pg_catalog.pg_extension_config_dump('angles.link_definitions_id_seq', '');
+COMMENT ON TABLE angles.links IS 'one row for each table that is or was linked';
+SELECT pg_catalog.pg_extension_config_dump('angles.links', '');
+SELECT pg_catalog.pg_extension_config_dump('angles.links_id_seq', '');
 
 CREATE TABLE angles.link_columns (
-	link_id			integer NOT NULL REFERENCES angles.link_definitions (id) ON DELETE CASCADE,
+	link_id			integer NOT NULL REFERENCES angles.links (id) ON DELETE CASCADE,
 	attnum			smallint NOT NULL,
 	attname			name NOT NULL,
 	type_name		text NOT NULL,
@@ -61,7 +61,7 @@ COMMENT ON TABLE angles.link_columns IS 'which column stands for which property;
 SELECT pg_catalog.pg_extension_config_dump('angles.link_columns', '');
 
 CREATE TABLE angles.pages (
-	link_id			integer NOT NULL REFERENCES angles.link_definitions (id) ON DELETE CASCADE,
+	link_id			integer NOT NULL REFERENCES angles.links (id) ON DELETE CASCADE,
 	key				text NOT NULL,
 	page_id			uuid,
 	state			text NOT NULL CHECK (state IN ('intent', 'live', 'trashed', 'out_of_scope')),
@@ -78,7 +78,7 @@ COMMENT ON TABLE angles.pages IS 'row and page: the last values both sides agree
 SELECT pg_catalog.pg_extension_config_dump('angles.pages', '');
 
 CREATE TABLE angles.queue_entries (
-	link_id			integer NOT NULL REFERENCES angles.link_definitions (id) ON DELETE CASCADE,
+	link_id			integer NOT NULL REFERENCES angles.links (id) ON DELETE CASCADE,
 	key				text NOT NULL,
 	seq				bigint NOT NULL,
 	priority		smallint NOT NULL,
@@ -130,5 +130,5 @@ COMMENT ON TABLE angles.change_log_2 IS 'as change_log_0';
 COMMENT ON TABLE angles.change_log_3 IS 'as change_log_0';
 COMMENT ON SEQUENCE angles.change_log_seq IS 'orders the appends of dependent transactions';
 
-REVOKE ALL ON angles.link_definitions, angles.link_columns, angles.pages, angles.queue_entries,
+REVOKE ALL ON angles.links, angles.link_columns, angles.pages, angles.queue_entries,
 	angles.change_log_0, angles.change_log_1, angles.change_log_2, angles.change_log_3 FROM PUBLIC;
