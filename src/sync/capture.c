@@ -1,0 +1,389 @@
+/*
+ * capture.c
+ *		The triggers of linked tables: which row changed, under which key.
+ *
+ * Runs in user backends, once for each changed row, so it is short. The triggers are ENABLE ALWAYS;
+ * whether a change made in replica mode counts is decided here (angles.capture_replica). Arguments
+ * of the triggers: link id, oid of the linked table when it was linked, number of key columns, then
+ * attribute number and name of each key column, then of each other mapped column.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "core/errors.h"
+#include "core/guc.h"
+#include "core/json.h"
+#include "sync/changelog.h"
+#include "sync/sync.h"
+
+typedef struct KeyColumn
+{
+	AttrNumber	attnum;			/* in the relation that fires */
+	FmgrInfo	output;
+	bool		pinned;			/* the output depends on settings, which are pinned for it */
+} KeyColumn;
+
+/* What a trigger of one relation (the linked table or a partition of it) has to know. */
+typedef struct Target
+{
+	Oid			trigger_oid;	/* hash key */
+	Oid			relid;
+	bool		valid;
+	int32		link_id;
+	int			n_keys;			/* 0: the key columns are gone */
+	int			n_mapped;
+	KeyColumn  *keys;
+	AttrNumber *mapped;
+	MemoryContext context;
+} Target;
+
+static HTAB *targets = NULL;
+
+static Target *find_target(TriggerData *trigger);
+static void build_target(Target *target, TriggerData *trigger);
+static Oid	root_relation(Oid trigger_oid, Oid relid);
+static AttrNumber resolve_column(Oid linked_then, Oid root, Relation rel, const char *attnum,
+								 const char *name);
+static bool output_depends_on_settings(Oid type);
+static char *key_text(const Target *target, HeapTuple tuple, TupleDesc desc);
+static char *one_key_text(const KeyColumn *key, Datum value);
+static bool same_values(const Target *target, HeapTuple a, HeapTuple b, TupleDesc desc);
+static void relcache_callback(Datum arg, Oid relid);
+
+PG_FUNCTION_INFO_V1(angles_capture);
+PG_FUNCTION_INFO_V1(angles_capture_truncate);
+
+void
+angles_sync_install(void)
+{
+	angles_changelog_install();
+}
+
+/* angles.capture(): AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW on each linked table. */
+Datum
+angles_capture(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	Target	   *target;
+	char	   *key;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"angles.capture\" was not called by a trigger"),
+				 errhint("SELECT angles.link('table') makes the trigger.")));
+	if (!angles_guc_sync || (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA &&
+							 !angles_guc_capture_replica_default))
+		return PointerGetDatum(NULL);
+
+	target = find_target(trigger);
+	if (target->n_keys == 0)
+	{
+		angles_changelog_add(target->link_id, ANGLES_OP_RECONCILE, "", NULL);
+		return PointerGetDatum(NULL);
+	}
+	desc = RelationGetDescr(trigger->tg_relation);
+	key = key_text(target, trigger->tg_trigtuple, desc);
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+	{
+		char	   *new_key = key_text(target, trigger->tg_newtuple, desc);
+
+		if (strcmp(key, new_key) != 0)
+		{
+			angles_changelog_add(target->link_id, ANGLES_OP_REKEY, key, new_key);
+			angles_changelog_add(target->link_id, ANGLES_OP_TOUCH, new_key, NULL);
+		}
+		else if (!same_values(target, trigger->tg_trigtuple, trigger->tg_newtuple, desc))
+			angles_changelog_add(target->link_id, ANGLES_OP_TOUCH, key, NULL);
+	}
+	else
+		angles_changelog_add(target->link_id,
+							 TRIGGER_FIRED_BY_DELETE(trigger->tg_event)
+							 ? ANGLES_OP_DELETE : ANGLES_OP_TOUCH, key, NULL);
+	return PointerGetDatum(NULL);
+}
+
+/* angles.capture_truncate(): AFTER TRUNCATE FOR EACH STATEMENT on each linked table. */
+Datum
+angles_capture_truncate(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || trigger->tg_trigger->tgnargs < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"angles.capture_truncate\" was not called by its trigger"),
+				 errhint("SELECT angles.link('table') makes the trigger.")));
+	if (angles_guc_sync && (SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA ||
+							angles_guc_capture_replica_default))
+		angles_changelog_add(pg_strtoint32(trigger->tg_trigger->tgargs[0]), ANGLES_OP_TRUNCATE,
+							 "", NULL);
+	return PointerGetDatum(NULL);
+}
+
+static Target *
+find_target(TriggerData *trigger)
+{
+	Oid			trigger_oid = trigger->tg_trigger->tgoid;
+	Target	   *target;
+	bool		found;
+
+	if (targets == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(Target)};
+
+		targets = hash_create("angles capture targets", 16, &ctl, HASH_ELEM | HASH_BLOBS);
+		CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
+	}
+	target = hash_search(targets, &trigger_oid, HASH_ENTER, &found);
+	if (!found)
+	{
+		target->valid = false;
+		target->context = NULL;
+	}
+	if (!target->valid)
+		build_target(target, trigger);
+	return target;
+}
+
+static void
+build_target(Target *target, TriggerData *trigger)
+{
+	Relation	rel = trigger->tg_relation;
+	char	  **args = trigger->tg_trigger->tgargs;
+	int			n_columns = (trigger->tg_trigger->tgnargs - 3) / 2;
+	Oid			root = root_relation(target->trigger_oid, RelationGetRelid(rel));
+	Oid			linked_then;
+
+	if (trigger->tg_trigger->tgnargs < 5)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("trigger \"%s\" of table \"%s\" has not the arguments angles gives",
+						trigger->tg_trigger->tgname, RelationGetRelationName(rel)),
+				 errhint("SELECT angles.link('table') makes the trigger.")));
+	if (target->context)
+		MemoryContextDelete(target->context);
+	target->context = AllocSetContextCreate(CacheMemoryContext, "angles capture target",
+											ALLOCSET_SMALL_SIZES);
+	target->relid = RelationGetRelid(rel);
+	target->link_id = pg_strtoint32(args[0]);
+	linked_then = (Oid) strtoul(args[1], NULL, 10);
+	target->n_keys = pg_strtoint32(args[2]);
+	target->n_mapped = 0;
+	target->keys = MemoryContextAllocZero(target->context, target->n_keys * sizeof(KeyColumn));
+	target->mapped = MemoryContextAllocZero(target->context,
+											Max(n_columns, 1) * sizeof(AttrNumber));
+	for (int i = 0; i < n_columns; i++)
+	{
+		AttrNumber	attnum = resolve_column(linked_then, root, rel, args[3 + 2 * i],
+											args[4 + 2 * i]);
+
+		if (i >= target->n_keys)
+		{
+			/* a dropped column changes no more; the worker pauses its property */
+			if (attnum != InvalidAttrNumber)
+				target->mapped[target->n_mapped++] = attnum;
+		}
+		else
+		{
+			KeyColumn  *key = &target->keys[i];
+			Oid			type;
+			Oid			output;
+			bool		varlena;
+
+			/* the user's statement goes on; the worker will find the key gone and pause the link */
+			if (attnum == InvalidAttrNumber)
+			{
+				target->n_keys = 0;
+				break;
+			}
+			type = getBaseType(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid);
+			getTypeOutputInfo(type, &output, &varlena);
+			fmgr_info_cxt(output, &key->output, target->context);
+			key->attnum = attnum;
+			key->pinned = output_depends_on_settings(type);
+		}
+	}
+	target->valid = true;
+}
+
+/* A trigger of a partition is a clone; returns the table that the first of its ancestors is on. */
+static Oid
+root_relation(Oid trigger_oid, Oid relid)
+{
+	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+
+	while (OidIsValid(trigger_oid))
+	{
+		ScanKeyData key;
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(trigger_oid));
+		scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
+		tuple = systable_getnext(scan);
+		trigger_oid = InvalidOid;
+		if (HeapTupleIsValid(tuple))
+		{
+			Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+
+			relid = form->tgrelid;
+			trigger_oid = form->tgparentid;
+		}
+		systable_endscan(scan);
+	}
+	table_close(catalog, AccessShareLock);
+	return relid;
+}
+
+/*
+ * Returns the attribute number in rel of a column of the linked table. The recorded number holds as
+ * long as the linked table is the one it was taken from (a rename keeps it); in a restored dump
+ * numbers may differ, so there the name holds.
+ */
+static AttrNumber
+resolve_column(Oid linked_then, Oid root, Relation rel, const char *attnum_text, const char *name)
+{
+	AttrNumber	attnum = pg_strtoint16(attnum_text);
+
+	if (linked_then != root)
+		return get_attnum(RelationGetRelid(rel), name);
+	if (root != RelationGetRelid(rel))
+	{
+		char	   *now = get_attname(root, attnum, true);
+
+		return now ? get_attnum(RelationGetRelid(rel), now) : InvalidAttrNumber;
+	}
+	if (attnum > RelationGetDescr(rel)->natts ||
+		TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attisdropped)
+		return InvalidAttrNumber;
+	return attnum;
+}
+
+/* Errs on the safe side: only types whose output is known to be the same everywhere are let off. */
+static bool
+output_depends_on_settings(Oid type)
+{
+	switch (type)
+	{
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case OIDOID:
+		case NUMERICOID:
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+		case NAMEOID:
+		case CHAROID:
+		case UUIDOID:
+		case BOOLOID:
+		case INETOID:
+		case CIDROID:
+		case MACADDROID:
+			return false;
+		default:
+			return !type_is_enum(type);
+	}
+}
+
+static char *
+key_text(const Target *target, HeapTuple tuple, TupleDesc desc)
+{
+	StringInfoData buf;
+	bool		isnull;
+	Datum		value;
+
+	if (target->n_keys == 1)
+	{
+		value = heap_getattr(tuple, target->keys[0].attnum, desc, &isnull);
+		return isnull ? pstrdup("") : one_key_text(&target->keys[0], value);
+	}
+	initStringInfo(&buf);
+	for (int i = 0; i < target->n_keys; i++)
+	{
+		appendStringInfoString(&buf, i == 0 ? "[" : ", ");
+		value = heap_getattr(tuple, target->keys[i].attnum, desc, &isnull);
+		angles_json_append_string(&buf, isnull ? "" : one_key_text(&target->keys[i], value));
+	}
+	appendStringInfoChar(&buf, ']');
+	return buf.data;
+}
+
+/* Returns the text of a key as the worker would write it, whatever the settings of the session. */
+static char *
+one_key_text(const KeyColumn *key, Datum value)
+{
+	static const char *const pins[][2] = {
+		{"DateStyle", "ISO, YMD"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
+		{"extra_float_digits", "1"}, {"bytea_output", "hex"}, {"lc_monetary", "C"},
+		{"search_path", "pg_catalog, pg_temp"},
+	};
+	int			level;
+	char	   *text;
+
+	if (!key->pinned)
+		return OutputFunctionCall((FmgrInfo *) &key->output, value);
+	level = NewGUCNestLevel();
+	for (int i = 0; i < lengthof(pins); i++)
+		(void) set_config_option(pins[i][0], pins[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	text = OutputFunctionCall((FmgrInfo *) &key->output, value);
+	AtEOXact_GUC(true, level);
+	return text;
+}
+
+static bool
+same_values(const Target *target, HeapTuple a, HeapTuple b, TupleDesc desc)
+{
+	for (int i = 0; i < target->n_mapped; i++)
+	{
+		AttrNumber	attnum = target->mapped[i];
+		Form_pg_attribute att = TupleDescAttr(desc, attnum - 1);
+		bool		a_null;
+		bool		b_null;
+		Datum		a_value = heap_getattr(a, attnum, desc, &a_null);
+		Datum		b_value = heap_getattr(b, attnum, desc, &b_null);
+
+		if (a_null != b_null)
+			return false;
+		if (!a_null && !datum_image_eq(a_value, b_value, att->attbyval, att->attlen))
+			return false;
+	}
+	return true;
+}
+
+/* Only sets flags: what is in use just now must not go away under its user. */
+static void
+relcache_callback(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS scan;
+	Target	   *target;
+
+	hash_seq_init(&scan, targets);
+	while ((target = hash_seq_search(&scan)) != NULL)
+	{
+		if (relid == InvalidOid || target->relid == relid)
+			target->valid = false;
+	}
+}

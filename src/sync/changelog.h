@@ -1,0 +1,45 @@
+/*
+ * changelog.h
+ *		The change log: what user transactions append and the sync worker folds away.
+ */
+#ifndef ANGLES_CHANGELOG_H
+#define ANGLES_CHANGELOG_H
+
+#include "postgres.h"
+
+/* How many tables take turns as the log. */
+#define ANGLES_LOG_TABLES 4
+
+/* A table of the log is full, and the next one takes over, at this many blocks. */
+#define ANGLES_LOG_BLOCKS 32
+
+/* What happened to a key. The worker reads the row itself for everything else. */
+#define ANGLES_OP_TOUCH		'T'
+#define ANGLES_OP_DELETE	'D'
+#define ANGLES_OP_REKEY		'K'
+#define ANGLES_OP_TRUNCATE	'X'
+#define ANGLES_OP_RECONCILE 'R'	/* what changed is not known: compare the whole table */
+
+/*
+ * Remembers a change of this transaction; it is written at commit, or lost with the
+ * subtransaction it belongs to. new_key is for ANGLES_OP_REKEY only. Both texts are copied.
+ */
+extern void angles_changelog_add(int32 link_id, char op, const char *key, const char *new_key);
+
+/*
+ * Returns the oid of the n-th table of the log, or InvalidOid when the extension is not there.
+ */
+extern Oid	angles_changelog_table(int n);
+
+/*
+ * Takes the links whose capture failed (the durable marks that a backend leaves when it cannot
+ * write to the log) of this database: calls fn for each link id. The mark is removed by
+ * angles_changelog_forget_mark() once the reconcile is durable.
+ */
+extern void angles_changelog_marks(void (*fn) (int32 link_id, void *arg), void *arg);
+extern void angles_changelog_forget_mark(int32 link_id);
+
+/* Registers the transaction callbacks. Once, from angles_sync_install(). */
+extern void angles_changelog_install(void);
+
+#endif							/* ANGLES_CHANGELOG_H */
