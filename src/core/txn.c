@@ -97,7 +97,7 @@ angles_txn_pin_settings(void)
 		{"max_parallel_maintenance_workers", "0"},
 	};
 
-	for (int i = 0; i < lengthof(pins); i++)
+	for (int i = 0; i < (int) lengthof(pins); i++)
 		SetConfigOption(pins[i][0], pins[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }
 
