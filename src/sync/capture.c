@@ -63,7 +63,7 @@ static Oid	root_relation(Oid trigger_oid, Oid relid);
 static AttrNumber resolve_column(Oid linked_then, Oid root, Relation rel, const char *attnum,
 								 const char *name);
 static bool output_depends_on_settings(Oid type);
-static char *key_text(const Target *target, HeapTuple tuple, TupleDesc desc);
+static char *row_key(const Target *target, HeapTuple tuple, TupleDesc desc);
 static char *one_key_text(const KeyColumn *key, Datum value);
 static bool same_values(const Target *target, HeapTuple a, HeapTuple b, TupleDesc desc);
 static void relcache_callback(Datum arg, Oid relid);
@@ -102,10 +102,10 @@ angles_capture(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	}
 	desc = RelationGetDescr(trigger->tg_relation);
-	key = key_text(target, trigger->tg_trigtuple, desc);
+	key = row_key(target, trigger->tg_trigtuple, desc);
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
-		char	   *new_key = key_text(target, trigger->tg_newtuple, desc);
+		char	   *new_key = row_key(target, trigger->tg_newtuple, desc);
 
 		if (strcmp(key, new_key) != 0)
 		{
@@ -308,7 +308,7 @@ output_depends_on_settings(Oid type)
 }
 
 static char *
-key_text(const Target *target, HeapTuple tuple, TupleDesc desc)
+row_key(const Target *target, HeapTuple tuple, TupleDesc desc)
 {
 	StringInfoData buf;
 	bool		isnull;

@@ -1,0 +1,108 @@
+/*
+ * api.h
+ *		Notion's API as typed requests, and what its answers mean. Builds and reads bytes only: who
+ *		sends them, when, and what is done about an answer is decided by the room sync.
+ *
+ * Wire facts: Notion's reference, version 2026-03-11.
+ */
+#ifndef ANGLES_API_H
+#define ANGLES_API_H
+
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+#include "net/net.h"
+#include "notion/codec.h"
+
+/* What an answer means for the one who asked (reference: status codes, request limits). */
+typedef enum NotionVerdict
+{
+	NOTION_DONE,
+	NOTION_LIMITED,				/* 429, 529: not done; the whole connection waits */
+	NOTION_BLOCKED,				/* 429 that must not be retried by itself */
+	NOTION_RETRY,				/* surely not done; try again later */
+	NOTION_IN_DOUBT,			/* may have been done */
+	NOTION_CONFLICT,			/* 409: not saved, try again soon */
+	NOTION_UNAUTHORIZED,		/* 401 */
+	NOTION_FORBIDDEN,			/* 403: a capability or the block limit */
+	NOTION_GONE,				/* 404: gone or not shared */
+	NOTION_TRASHED,				/* the page or a parent of it is in the trash */
+	NOTION_SCHEMA,				/* a property is missing or of another type */
+	NOTION_REFUSED				/* 400 for this content: never better by itself */
+} NotionVerdict;
+
+typedef struct NotionAnswer
+{
+	NotionVerdict verdict;
+	char	   *code;			/* Notion's code, or a word of ours ("unreachable") */
+	char	   *message;		/* for people */
+	int			retry_after_s;	/* -1: none */
+	char	   *reason;			/* rate_limit_reason, or NULL */
+	char	   *committed_id;	/* committed_resource_id of a 503, or NULL */
+	Jsonb	   *json;			/* the body, NULL when it is no JSON */
+} NotionAnswer;
+
+/*
+ * Reads an answer. "writes" says whether the request could have changed anything: for reads there is
+ * no doubt, only another try. All is palloc'd in the current context.
+ */
+extern NotionAnswer *angles_notion_read(const AnglesNetAnswer *answer, bool writes);
+
+/* One request, ready to be sent; palloc'd. */
+typedef struct NotionRequest
+{
+	const char *method;
+	char	   *path;			/* below the base address, query included */
+	char	   *body;			/* UTF-8, or NULL */
+	bool		writes;
+} NotionRequest;
+
+/* A property and the canonical value to write. */
+typedef struct NotionProperty
+{
+	const AnglesColumn *column;
+	const char *canon;
+} NotionProperty;
+
+extern NotionRequest *angles_notion_create_page(const char *data_source_id, int n,
+												const NotionProperty *properties);
+extern NotionRequest *angles_notion_patch_page(const char *page_id, int n,
+											   const NotionProperty *properties);
+extern NotionRequest *angles_notion_trash_page(const char *page_id, bool in_trash);
+extern NotionRequest *angles_notion_get_page(const char *page_id);
+
+/* Query for the pages whose key property equals one of the keys (of char *, at most 100). */
+extern NotionRequest *angles_notion_find_keys(const char *data_source_id,
+											  const AnglesColumn *key_column, List *keys);
+
+/* Query for all pages of a data source, the key property alone, oldest first. */
+extern NotionRequest *angles_notion_list_keys(const char *data_source_id,
+											  const AnglesColumn *key_column, const char *cursor);
+
+/*
+ * Makes a database under a page. "columns" is a list of AnglesColumn *, "relations" a parallel list
+ * of data source ids (char * or NULL: then the property is left out).
+ */
+extern NotionRequest *angles_notion_create_database(const char *parent_page_id, const char *title,
+													const char *description, List *columns,
+													List *relations);
+extern NotionRequest *angles_notion_search_data_sources(const char *title);
+extern NotionRequest *angles_notion_get_database(const char *database_id);
+extern NotionRequest *angles_notion_get_data_source(const char *data_source_id);
+
+/* Adds properties to a data source; lists as for angles_notion_create_database(). */
+extern NotionRequest *angles_notion_add_properties(const char *data_source_id, List *columns,
+												   List *relations);
+extern NotionRequest *angles_notion_me(void);
+
+/* Returns the property object of a page answer for this column (by id, else by name), or NULL. */
+extern JsonbContainer *angles_notion_property(JsonbContainer *page, const AnglesColumn *column);
+
+/* Returns a text as lower-case dashed UUID when it is one (dashes optional), or holds one at its end
+ * as Notion's page addresses do; else NULL. */
+extern char *angles_notion_parse_id(const char *text);
+
+#endif							/* ANGLES_API_H */

@@ -1,0 +1,96 @@
+/*
+ * mapping.h
+ *		Links as the sync worker knows them: table, columns, data source, and how to read a row.
+ */
+#ifndef ANGLES_MAPPING_H
+#define ANGLES_MAPPING_H
+
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "nodes/pg_list.h"
+
+#include "notion/codec.h"
+
+typedef enum LinkState
+{
+	LINK_CREATING,				/* the Notion database has to be made */
+	LINK_BINDING,				/* an existing data source has to be read */
+	LINK_PUSHING,				/* the rows that were there before are being queued */
+	LINK_ACTIVE,
+	LINK_UNLINKED
+} LinkState;
+
+typedef struct SyncColumn
+{
+	AnglesColumn c;				/* c.attnum 0: stands for the row's key, not for a column */
+	bool		is_key;			/* holds the row's key: look-ups go by it */
+	char	   *problem;		/* why this column is not synced just now, or NULL */
+	int32		ref_link;		/* RELATION: link of the referenced table, 0 when not linked (any more) */
+	char	   *ref_data_source;	/* RELATION: its data source, NULL while it has none */
+	int			first_value;	/* 1-based column of the load query; 0 when none */
+	int			n_values;		/* more than one for a composite foreign key */
+	Oid			value_types[INDEX_MAX_KEYS];
+} SyncColumn;
+
+typedef struct Link
+{
+	int32		id;
+	Oid			relid;
+	Oid			owner;
+	LinkState	state;
+	bool		paused;
+	bool		fenced;			/* made under another identity than this server's */
+	bool		reconcile;
+	char	   *problem;		/* why the link as a whole cannot work, or NULL */
+	char	   *schema;
+	char	   *table;
+	char	   *title;
+	char	   *marker;
+	char	   *parent_id;
+	char	   *database_id;
+	char	   *data_source_id;
+	char	   *filter;
+	char	   *on_local_delete;
+	int			mass_limit;
+	int			depth;			/* parents have a lower one than children; cycles: arbitrary */
+	List	   *keys;			/* of char *: key column names */
+	int			n_columns;
+	SyncColumn *columns;
+	SyncColumn *key_column;		/* the one with is_key */
+	char	   *load_sql;		/* $1 text[]: ordinality, in scope, then the values */
+	char	   *scan_sql;		/* $1 text (after this key, NULL: from the start), $2 limit: keys in order */
+	SPIPlanPtr	load_plan;
+	SPIPlanPtr	scan_plan;
+} Link;
+
+/*
+ * Returns the links of this database (of Link *), read anew when anything about them or their tables
+ * has changed since the last call. Needs a transaction. They live until the next call.
+ */
+extern List *angles_links(void);
+
+/* Counts how often angles_links() has read the links anew. */
+extern uint64 angles_links_version(void);
+
+/* Returns the link of this id among angles_links(), or NULL. */
+extern Link *angles_link_find(int32 id);
+
+/* Returns true when requests may be sent for the link: active enough, not paused, not fenced. */
+extern bool angles_link_sends(const Link *link);
+
+/* Forgets what is known, for instance after an error in the middle of reading. */
+extern void angles_links_forget(void);
+
+/*
+ * Returns "FROM ONLY schema.table" or, for a partitioned table, "FROM schema.table", with the alias t.
+ */
+extern char *angles_link_from(Oid relid);
+
+/*
+ * Returns the text of a key of n values as capture and all other places write it: the value itself
+ * for one column, a JSON array of texts for more.
+ */
+extern char *angles_key_text(int n, char **values);
+
+#endif							/* ANGLES_MAPPING_H */
