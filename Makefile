@@ -94,9 +94,9 @@ endif
 SHLIB_LINK = -lcurl -lcrypto
 
 REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
-REGRESS_OPTS = --inputdir=test
+REGRESS_OPTS = --inputdir=test --load-extension=angles
 ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
-ISOLATION_OPTS = --inputdir=test --outputdir=.
+ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=angles
 # The TAP tests need node, the simulator and a library built with ANGLES_TEST: make check has all.
 ifdef ANGLES_TEST
 TAP_TESTS = 1
