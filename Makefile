@@ -132,8 +132,8 @@ BUILD_FLAGS := $(subst ','\'',$(CC) $(CFLAGS) $(CPPFLAGS) $(shell $(PG_CONFIG) -
 $(OBJS): .deps/flags
 
 # The list is a prerequisite too: a part that was taken away must not live on in the script.
-sql/angles--$(EXTVERSION).sql: $(SQL_PARTS) angles.control .deps/sql-parts
-	{ echo '\echo Use "CREATE EXTENSION angles" to load this file. \quit'; \
+sql/angles--$(EXTVERSION).sql: $(SQL_PARTS) angles.control Makefile .deps/sql-parts
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION angles" to load this file. \quit'; \
 	  for part in $(SQL_PARTS); do echo; echo "-- $$part"; cat $$part || exit 1; done; } > $@.tmp
 	mv $@.tmp $@
 .deps/sql-parts: angles-flags-are-looked-at

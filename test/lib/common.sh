@@ -122,11 +122,11 @@ stop_server() {
 }
 
 # Ends what tests left behind after a crash or a time limit: servers and children, each by its pid,
-# and only when that process still is what the file says.
+# and only when that process still is what the file says. Looks below $1, default: the TAP tests'.
 end_leftovers() {
   local file pid
   [ -d "$RUN" ] || return 0
-  find "$RUN" -name postmaster.pid -type f 2>/dev/null | while IFS= read -r file; do
+  find "${1:-$RUN/tmp_check}" -name postmaster.pid -type f 2>/dev/null | while IFS= read -r file; do
     pid=$(head -n 1 "$file")
     if [ -d "/proc/$pid" ] && [ "$(readlink "/proc/$pid/cwd")" = "$(dirname "$file")" ]; then
       echo "(ends a server that was left: $file)"

@@ -208,8 +208,20 @@ sub crash
 	$self->kill9;
 	# children notice the death of the postmaster by themselves; the data directory is theirs till then
 	AnglesTest::wait_for(sub { !_in_use($self->data_dir) }, 'no process of the old server is left');
+	# the dead postmaster keeps its pid until its foster parent looks, which in a container may be
+	# never; the next one takes that pid for a living server
+	AnglesTest::wait_for(sub { !kill(0, $pid) || _is_zombie($pid) }, 'the postmaster is dead');
+	unlink $self->data_dir . '/postmaster.pid',
+	  $self->host . '/.s.PGSQL.' . $self->port . '.lock';
 	$self->start;
 	return $pid;
+}
+
+sub _is_zombie
+{
+	my ($pid) = @_;
+	open(my $fh, '<', "/proc/$pid/stat") or return 0;
+	return <$fh> =~ /\) Z /;
 }
 
 # Returns true while a process has the data directory as its working directory.
