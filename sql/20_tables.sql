@@ -26,6 +26,7 @@ CREATE TABLE angles.links (
 	pause_reason	text,
 	problem			text,
 	reconcile		boolean NOT NULL DEFAULT false,
+	reconcile_after	xid8,
 	create_intent_at timestamptz,
 	create_lookups	integer NOT NULL DEFAULT 0,
 	push_cursor		text,

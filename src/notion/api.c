@@ -17,7 +17,6 @@ static void read_error_body(NotionAnswer *result, JsonbContainer *body);
 static NotionRequest *make_request(const char *method, char *path, StringInfo body, bool writes);
 static void append_properties(StringInfo buf, int n, const NotionProperty *properties);
 static void append_schema(StringInfo buf, List *columns, List *relations);
-static const char *query_path(const char *data_source_id, const AnglesColumn *key_column);
 
 NotionAnswer *
 angles_notion_read(const AnglesNetAnswer *answer, bool writes)
@@ -211,8 +210,7 @@ angles_notion_find_keys(const char *data_source_id, const AnglesColumn *key_colu
 }
 
 NotionRequest *
-angles_notion_list_keys(const char *data_source_id, const AnglesColumn *key_column,
-						const char *cursor)
+angles_notion_list_pages(const char *data_source_id, const char *cursor)
 {
 	StringInfoData body;
 
@@ -226,15 +224,7 @@ angles_notion_list_keys(const char *data_source_id, const AnglesColumn *key_colu
 		angles_json_append_string(&body, cursor);
 	}
 	appendStringInfoChar(&body, '}');
-	return make_request("POST", pstrdup(query_path(data_source_id, key_column)), &body, false);
-}
-
-static const char *
-query_path(const char *data_source_id, const AnglesColumn *key_column)
-{
-	/* ids come already encoded for an address (reference, section 8.9): never encode twice */
-	return psprintf("/v1/data_sources/%s/query?filter_properties=%s", data_source_id,
-					key_column->property_id);
+	return make_request("POST", psprintf("/v1/data_sources/%s/query", data_source_id), &body, false);
 }
 
 NotionRequest *

@@ -78,9 +78,8 @@ extern NotionRequest *angles_notion_get_page(const char *page_id);
 extern NotionRequest *angles_notion_find_keys(const char *data_source_id,
 											  const AnglesColumn *key_column, List *keys);
 
-/* Query for all pages of a data source, the key property alone, oldest first. */
-extern NotionRequest *angles_notion_list_keys(const char *data_source_id,
-											  const AnglesColumn *key_column, const char *cursor);
+/* Query for all pages of a data source, oldest first, from a cursor (NULL: from the start). */
+extern NotionRequest *angles_notion_list_pages(const char *data_source_id, const char *cursor);
 
 /*
  * Makes a database under a page. "columns" is a list of AnglesColumn *, "relations" a parallel list

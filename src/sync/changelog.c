@@ -106,7 +106,7 @@ static Relation open_log(void);
 static void append(Relation log, int first, int64 id);
 static void mark_failed_capture(int first, const ErrorData *error);
 static bool write_mark(int32 link_id);
-static char *mark_path(int32 link_id);
+static char *mark_path(const char *kind, int32 link_id);
 static void xact_callback(XactEvent event, void *arg);
 static void subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
 							 void *arg);
@@ -415,7 +415,7 @@ mark_failed_capture(int first, const ErrorData *error)
 static bool
 write_mark(int32 link_id)
 {
-	char	   *path = mark_path(link_id);
+	char	   *path = mark_path("reconcile", link_id);
 	int			fd;
 	bool		done;
 
@@ -432,11 +432,15 @@ write_mark(int32 link_id)
 }
 
 static char *
-mark_path(int32 link_id)
+mark_path(const char *kind, int32 link_id)
 {
-	return psprintf("%s/reconcile_%u_%d", MARK_DIR, MyDatabaseId, link_id);
+	return psprintf("%s/%s_%u_%d", MARK_DIR, kind, MyDatabaseId, link_id);
 }
 
+/*
+ * A mark is renamed before it is acted on, so that one that is made meanwhile is a new file and is
+ * not removed together with it.
+ */
 void
 angles_changelog_marks(void (*fn) (int32 link_id, void *arg), void *arg)
 {
@@ -450,8 +454,14 @@ angles_changelog_marks(void (*fn) (int32 link_id, void *arg), void *arg)
 	{
 		unsigned int dboid;
 		int			link_id;
+		char	   *made;
 
-		if (sscanf(de->d_name, "reconcile_%u_%d", &dboid, &link_id) == 2 && dboid == MyDatabaseId)
+		if (sscanf(de->d_name, "taken_%u_%d", &dboid, &link_id) == 2 && dboid == MyDatabaseId)
+			fn(link_id, arg);
+		if (sscanf(de->d_name, "reconcile_%u_%d", &dboid, &link_id) != 2 || dboid != MyDatabaseId)
+			continue;
+		made = mark_path("reconcile", link_id);
+		if (durable_rename(made, mark_path("taken", link_id), LOG) == 0)
 			fn(link_id, arg);
 	}
 	FreeDir(dir);
@@ -460,7 +470,7 @@ angles_changelog_marks(void (*fn) (int32 link_id, void *arg), void *arg)
 void
 angles_changelog_forget_mark(int32 link_id)
 {
-	char	   *path = mark_path(link_id);
+	char	   *path = mark_path("taken", link_id);
 
 	if (unlink(path) != 0 && errno != ENOENT)
 		ereport(WARNING,

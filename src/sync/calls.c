@@ -1,0 +1,389 @@
+/*
+ * calls.c
+ *		Runs that the bridge hands to the sync worker: angles.sync_notion() and angles.check_notion().
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+
+#include "core/clock.h"
+#include "core/errors.h"
+#include "core/guc.h"
+#include "core/json.h"
+#include "core/txn.h"
+#include "sync/engine.h"
+#include "worker/worker.h"
+
+/* A run under way in this worker. */
+typedef struct ActiveCall
+{
+	AnglesCall *call;
+	MemoryContext context;
+	bool		finished;		/* the answer goes out after the commit */
+	bool		is_check;
+	int64		up_to;			/* seq: entries up to here must be settled */
+	List	   *links;			/* of int: link ids */
+	List	   *before;			/* of LinkCounts *: what the worker had done before */
+	int			steps_left;		/* CHECK: answers still to come */
+} ActiveCall;
+
+/* The steps of a check. */
+enum
+{
+	CHECK_ME = 1,
+	CHECK_DATA_SOURCE
+};
+
+static void start_call(Engine *engine, AnglesCall *call, MemoryContext context);
+static void start_sync(Engine *engine, ActiveCall *active);
+static void start_check(Engine *engine, ActiveCall *active);
+static bool sync_is_through(ActiveCall *active);
+static void finish_sync(Engine *engine, ActiveCall *active);
+static void send_check_row(ActiveCall *active, const char *what, bool good, const char *detail,
+						   const char *hint);
+static void fail_call(ActiveCall *active, int sqlerrcode, const char *message, const char *hint);
+static List *wanted_links(const char *args);
+
+void
+angles_calls_step(Engine *engine)
+{
+	ListCell   *lc;
+
+	for (;;)
+	{
+		MemoryContext context = AllocSetContextCreate(engine->context, "angles call",
+													  ALLOCSET_SMALL_SIZES);
+		AnglesCall *call = angles_call_take(context);
+
+		if (call == NULL)
+		{
+			MemoryContextDelete(context);
+			break;
+		}
+		start_call(engine, call, context);
+	}
+	foreach(lc, engine->calls)
+	{
+		ActiveCall *active = (ActiveCall *) lfirst(lc);
+
+		if (active->finished)
+			continue;
+		if (angles_call_cancelled(active->call))
+		{
+			angles_call_finish(active->call, "cancelled", NULL, ERRCODE_QUERY_CANCELED,
+							   "the run was cancelled", NULL, NULL);
+			active->finished = true;
+		}
+		else if (active->is_check)
+		{
+			if (active->steps_left == 0)
+			{
+				angles_call_finish(active->call, "succeeded", NULL, 0, NULL, NULL, NULL);
+				active->finished = true;
+			}
+		}
+		else if (engine->token == NULL || engine->token_refused)
+			fail_call(active, engine->token ? ERRCODE_ANGLES_NOTION : ERRCODE_ANGLES_NO_TOKEN,
+					  engine->token ? "Notion refuses the token" : "there is no Notion token",
+					  "Set angles.notion_token_file and reload; SELECT * FROM angles.check_notion() "
+					  "shows more.");
+		else if (sync_is_through(active))
+			finish_sync(engine, active);
+	}
+}
+
+void
+angles_calls_reply(Engine *engine)
+{
+	ListCell   *lc;
+
+	foreach(lc, engine->calls)
+	{
+		ActiveCall *active = (ActiveCall *) lfirst(lc);
+
+		if (!active->finished)
+			continue;
+		angles_call_reply(active->call);
+		engine->calls = foreach_delete_current(engine->calls, lc);
+		MemoryContextDelete(active->context);
+	}
+}
+
+bool
+angles_calls_waiting(Engine *engine)
+{
+	return engine->calls != NIL;
+}
+
+static void
+start_call(Engine *engine, AnglesCall *call, MemoryContext context)
+{
+	ActiveCall *active = MemoryContextAllocZero(context, sizeof(ActiveCall));
+	const char *task = angles_call_task(call);
+	MemoryContext old = MemoryContextSwitchTo(engine->context);
+
+	active->call = call;
+	active->context = context;
+	engine->calls = lappend(engine->calls, active);
+	MemoryContextSwitchTo(context);
+	if (strcmp(task, "sync") == 0)
+		start_sync(engine, active);
+	else if (strcmp(task, "check_notion") == 0)
+		start_check(engine, active);
+	else
+		fail_call(active, ERRCODE_FEATURE_NOT_SUPPORTED,
+				  psprintf("the sync worker knows no task \"%s\"", task), NULL);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+fail_call(ActiveCall *active, int sqlerrcode, const char *message, const char *hint)
+{
+	angles_call_finish(active->call, "failed", "permanent", sqlerrcode, message, NULL, hint);
+	active->finished = true;
+}
+
+/* ---- sync ---- */
+
+static void
+start_sync(Engine *engine, ActiveCall *active)
+{
+	static SPIPlanPtr nudge = NULL;
+	static SPIPlanPtr last = NULL;
+	Oid			types[1] = {INT4ARRAYOID};
+	Datum		values[1];
+	Datum	   *ids;
+	bool		isnull;
+	ListCell   *lc;
+	int			n = 0;
+
+	active->links = wanted_links(angles_call_args(active->call));
+	ids = palloc(Max(list_length(active->links), 1) * sizeof(Datum));
+	foreach(lc, active->links)
+	{
+		LinkCounts *before = palloc(sizeof(LinkCounts));
+
+		*before = *angles_counts(engine, lfirst_int(lc));
+		active->before = lappend(active->before, before);
+		ids[n++] = Int32GetDatum(lfirst_int(lc));
+	}
+	/* a full pass does not wait for the next try of a row that failed a moment ago */
+	values[0] = PointerGetDatum(construct_array(ids, n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+	angles_spi_exec(&nudge,
+					"UPDATE angles.queue_entries SET next_at = clock_timestamp()"
+					" WHERE state = 'retry' AND link_id = ANY ($1)",
+					1, types, values, NULL, SPI_OK_UPDATE);
+	engine->next_due = angles_clock_now();
+	/* what was committed before the call is in the log or the queue: it is folded before this */
+	angles_spi_exec(&last, "SELECT last_value FROM angles.queue_seq", 0, NULL, NULL, NULL,
+					SPI_OK_SELECT);
+	active->up_to = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+												&isnull));
+}
+
+/* The links that a sync is about: those of "tables" in its arguments, or all. */
+static List *
+wanted_links(const char *args)
+{
+	char	   *problem;
+	Jsonb	   *json = angles_json_parse(args, strlen(args), &problem);
+	JsonbContainer *tables = json ? angles_json_get_container(&json->root, "tables") : NULL;
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, angles_links())
+	{
+		Link	   *link = (Link *) lfirst(lc);
+		bool		wanted = tables == NULL;
+
+		for (int i = 0; tables && i < JsonContainerSize(tables); i++)
+		{
+			JsonbValue *value = getIthJsonbValueFromContainer(tables, i);
+
+			if (value->type == jbvNumeric &&
+				DatumGetInt64(DirectFunctionCall1(numeric_int8,
+												  NumericGetDatum(value->val.numeric))) == link->relid)
+				wanted = true;
+		}
+		if (wanted)
+			result = lappend_int(result, link->id);
+	}
+	return result;
+}
+
+/* Through when every link is set up and no entry of that time is left that can still move. */
+static bool
+sync_is_through(ActiveCall *active)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {INT4OID, INT8OID};
+	ListCell   *lc;
+
+	foreach(lc, active->links)
+	{
+		Link	   *link = angles_link_find(lfirst_int(lc));
+		Datum		values[2] = {Int32GetDatum(lfirst_int(lc)), Int64GetDatum(active->up_to)};
+
+		if (link == NULL || link->paused || link->fenced || link->problem != NULL)
+			continue;
+		if (link->state != LINK_ACTIVE)
+			return false;
+		if (angles_spi_exec(&plan,
+							"SELECT FROM angles.queue_entries WHERE link_id = $1"
+							" AND (seq <= $2 OR generation IS NOT NULL)"
+							" AND state IN ('ready', 'claimed', 'retry', 'verifying') LIMIT 1",
+							2, types, values, NULL, SPI_OK_SELECT) > 0)
+			return false;
+	}
+	return true;
+}
+
+static void
+finish_sync(Engine *engine, ActiveCall *active)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT4OID};
+	ListCell   *lc;
+	ListCell   *lb;
+
+	forboth(lc, active->links, lb, active->before)
+	{
+		LinkCounts *before = (LinkCounts *) lfirst(lb);
+		LinkCounts *now = angles_counts(engine, lfirst_int(lc));
+		Link	   *link = angles_link_find(lfirst_int(lc));
+		StringInfoData row;
+		Datum		values[1] = {Int32GetDatum(lfirst_int(lc))};
+
+		if (link == NULL)
+			continue;
+		angles_spi_exec(&plan,
+						"SELECT count(*) FILTER (WHERE state = 'parked'),"
+						" count(*) FILTER (WHERE state = 'held'),"
+						" count(*) FILTER (WHERE state NOT IN ('parked', 'held'))"
+						" FROM angles.queue_entries WHERE link_id = $1",
+						1, types, values, NULL, SPI_OK_SELECT);
+		initStringInfo(&row);
+		appendStringInfo(&row,
+						 "{\"relid\":%u,\"created\":" INT64_FORMAT ",\"updated\":" INT64_FORMAT
+						 ",\"trashed\":" INT64_FORMAT ",\"restored\":" INT64_FORMAT
+						 ",\"adopted\":" INT64_FORMAT ",\"unchanged\":" INT64_FORMAT
+						 ",\"parked\":%s,\"held\":%s,\"left\":%s,\"problem\":",
+						 link->relid, now->created - before->created,
+						 now->updated - before->updated, now->trashed - before->trashed,
+						 now->restored - before->restored, now->adopted - before->adopted,
+						 now->unchanged - before->unchanged,
+						 angles_spi_text(0, 1, CurrentMemoryContext),
+						 angles_spi_text(0, 2, CurrentMemoryContext),
+						 angles_spi_text(0, 3, CurrentMemoryContext));
+		if (link->problem || link->paused || link->fenced)
+			angles_json_append_string(&row, link->problem ? link->problem
+									  : link->paused ? "paused" : "fenced: call angles.adopt()");
+		else
+			appendStringInfoString(&row, "null");
+		appendStringInfoChar(&row, '}');
+		angles_call_row(active->call, row.data);
+	}
+	angles_call_finish(active->call, "succeeded", NULL, 0, NULL, NULL, NULL);
+	active->finished = true;
+}
+
+/* ---- check ---- */
+
+static void
+start_check(Engine *engine, ActiveCall *active)
+{
+	ListCell   *lc;
+	Action	   *action;
+
+	active->is_check = true;
+	if (engine->token == NULL)
+	{
+		send_check_row(active, "token", false, "no token was found",
+					   "Set angles.notion_token_file to a file that holds the connection's token, and "
+					   "reload the configuration.");
+		return;
+	}
+	action = angles_action_make(engine, ACTION_CHECK, 0);
+	action->step = CHECK_ME;
+	action->request = angles_notion_me();
+	angles_action_ready(engine, action);
+	active->steps_left = 1;
+	foreach(lc, angles_links())
+	{
+		Link	   *link = (Link *) lfirst(lc);
+		MemoryContext old;
+
+		if (link->data_source_id == NULL)
+			continue;
+		action = angles_action_make(engine, ACTION_CHECK, link->id);
+		action->step = CHECK_DATA_SOURCE;
+		old = MemoryContextSwitchTo(action->context);
+		action->request = angles_notion_get_data_source(link->data_source_id);
+		MemoryContextSwitchTo(old);
+		angles_action_ready(engine, action);
+		active->steps_left++;
+	}
+}
+
+void
+angles_calls_settle_check(Engine *engine, Action *action)
+{
+	NotionAnswer *answer = action->answer;
+	bool		good = answer->verdict == NOTION_DONE;
+	Link	   *link = action->link_id ? angles_link_find(action->link_id) : NULL;
+	ListCell   *lc;
+
+	foreach(lc, engine->calls)
+	{
+		ActiveCall *active = (ActiveCall *) lfirst(lc);
+
+		if (!active->is_check || active->finished || active->steps_left == 0)
+			continue;
+		active->steps_left--;
+		if (action->step == CHECK_ME)
+		{
+			char	   *name = good ? angles_json_get_text(&answer->json->root, "name") : NULL;
+
+			send_check_row(active, "token", good,
+						   good ? psprintf("valid; the connection is \"%s\"; it comes from %s",
+										   name ? name : "?", engine->token_source)
+						   : answer->message,
+						   good ? NULL
+						   : answer->verdict == NOTION_UNAUTHORIZED
+						   ? "Make a new token in Notion (Settings, Connections), put it where "
+						   "angles.notion_token_file points, and reload."
+						   : "Is angles.notion_url right, and does the server reach the internet?");
+		}
+		else if (link != NULL)
+			send_check_row(active, psprintf("data source of %s.%s", link->schema, link->table), good,
+						   good ? psprintf("reachable (%s)", link->data_source_id)
+						   : answer->message,
+						   good ? NULL
+						   : "Open the database in Notion, choose Connections in its menu, and add the "
+						   "connection of this token.");
+	}
+}
+
+static void
+send_check_row(ActiveCall *active, const char *what, bool good, const char *detail,
+			   const char *hint)
+{
+	StringInfoData row;
+
+	initStringInfo(&row);
+	appendStringInfoString(&row, "{\"item\":");
+	angles_json_append_string(&row, what);
+	appendStringInfo(&row, ",\"state\":\"%s\",\"detail\":", good ? "ok" : "critical");
+	angles_json_append_string(&row, detail ? detail : "");
+	appendStringInfoString(&row, ",\"hint\":");
+	if (hint)
+		angles_json_append_string(&row, hint);
+	else
+		appendStringInfoString(&row, "null");
+	appendStringInfoChar(&row, '}');
+	angles_call_row(active->call, row.data);
+}

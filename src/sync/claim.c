@@ -1,0 +1,624 @@
+/*
+ * claim.c
+ *		Takes entries from the queue, plans them and marks them, durably, before anything is sent.
+ *
+ * The commit of this transaction is the proof that what will be sent is on disk: its snapshot saw
+ * only transactions whose commit records come before its own (promise 4). It is never asynchronous.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "core/clock.h"
+#include "core/json.h"
+#include "core/txn.h"
+#include "sync/engine.h"
+#include "worker/worker.h"
+
+#define ENTRY_COLUMNS \
+	"q.link_id, q.key, q.version, q.priority, q.attempts, q.class = 'approved', q.enqueued_at," \
+	" p.page_id, p.state, p.base, p.base_local, p.intent_at, COALESCE(p.lookups, 0), q.seq," \
+	" q.state = 'verifying'"
+
+/* What a transaction of claims writes, by kind. */
+typedef struct Marks
+{
+	RowSet		claimed;
+	RowSet		gone;			/* entries with nothing to do */
+	RowSet		intents;
+	RowSet		later;			/* extras: state, next_at, class, message, hint, digest */
+	RowSet		waiting;		/* extras: link, key */
+	RowSet		left;			/* pages out of scope */
+	RowSet		forgotten;		/* pages of rows that are gone and that Notion keeps */
+} Marks;
+
+static int	pick(Engine *engine, Entry **entries, int max);
+static int	pick_ready(Engine *engine, int priority, Entry **entries, int max);
+static int	pick_due(Engine *engine, Entry **entries, int max);
+static Datum sending_links(int *n);
+static Entry *take_entry(uint64 row, int64 *seq);
+static void plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries);
+static void plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup);
+static bool may_trash(LinkCounts *counts, const Link *link);
+static void make_write(Engine *engine, Marks *marks, Link *link, Entry *entry, RowPlan *plan);
+static void add_lookup(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup);
+static void mark_later(Marks *marks, const Entry *entry, const char *state, TimestampTz next_at,
+					   const char *class, const char *message, const char *hint);
+static void write_marks(Engine *engine, Marks *marks);
+static void write_later(Engine *engine, RowSet *later);
+static void read_next_due(Engine *engine);
+
+void
+angles_claim(Engine *engine)
+{
+	Entry	   *entries[ENGINE_BATCH];
+	Marks		marks = {0};
+	int			n;
+
+	(void) angles_links();
+	if (engine->links_version != angles_links_version())
+	{
+		/* entries of a link that was passed over so far may be behind the cursors */
+		engine->links_version = angles_links_version();
+		engine->cursor[0] = engine->cursor[1] = 0;
+		engine->more[0] = engine->more[1] = true;
+	}
+	n = pick(engine, entries, ENGINE_BATCH);
+	for (int i = 0; i < n;)
+	{
+		Entry	   *same[ENGINE_BATCH];
+		int			n_same = 0;
+		int32		link_id = entries[i]->link_id;
+
+		/* entries of one link are loaded together; the order inside a link is kept */
+		for (int j = i; j < n; j++)
+			if (entries[j] && entries[j]->link_id == link_id)
+			{
+				same[n_same++] = entries[j];
+				if (j != i)
+					entries[j] = NULL;
+			}
+		plan_link(engine, &marks, angles_link_find(link_id), n_same, same);
+		do
+			i++;
+		while (i < n && entries[i] == NULL);
+	}
+	write_marks(engine, &marks);
+	read_next_due(engine);
+}
+
+/* ---- which entries ---- */
+
+static int
+pick(Engine *engine, Entry **entries, int max)
+{
+	int			n = pick_due(engine, entries, max);
+
+	for (int priority = 0; priority < 2 && n < max; priority++)
+	{
+		/* a backlog never fills the lists so far that a person's edit would wait behind it */
+		int			room = priority == PRIORITY_BACKLOG ? Min(max - n, ENGINE_LOW_WATER) : max - n;
+
+		if (engine->more[priority])
+			n += pick_ready(engine, priority, entries + n, room);
+	}
+	return n;
+}
+
+static int
+pick_ready(Engine *engine, int priority, Entry **entries, int max)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[4] = {INT2OID, INT8OID, INT4ARRAYOID, INT4OID};
+	Datum		values[4];
+	int			n_links;
+	int			n;
+
+	values[0] = Int16GetDatum(priority);
+	values[1] = Int64GetDatum(engine->cursor[priority]);
+	values[2] = sending_links(&n_links);
+	values[3] = Int32GetDatum(max);
+	engine->more[priority] = false;
+	if (n_links == 0)
+		return 0;
+	n = angles_spi_exec(&plan,
+						"SELECT " ENTRY_COLUMNS
+						" FROM (SELECT * FROM angles.queue_entries WHERE state = 'ready'"
+						"  AND priority = $1 AND seq > $2 AND link_id = ANY ($3)"
+						"  ORDER BY seq LIMIT $4) q"
+						" LEFT JOIN angles.pages p USING (link_id, key) ORDER BY q.seq",
+						4, types, values, NULL, SPI_OK_SELECT);
+	for (int i = 0; i < n; i++)
+	{
+		int64		seq;
+
+		entries[i] = take_entry(i, &seq);
+		/* the queue has one writer, who draws these numbers in order: nothing appears below */
+		engine->cursor[priority] = Max(engine->cursor[priority], seq);
+	}
+	engine->more[priority] = n == max;
+	return n;
+}
+
+static int
+pick_due(Engine *engine, Entry **entries, int max)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[3] = {TIMESTAMPTZOID, INT4ARRAYOID, INT4OID};
+	Datum		values[3];
+	int			n_links;
+	int			n;
+	TimestampTz now = angles_clock_now();
+
+	if (engine->next_due == 0 || engine->next_due > now)
+		return 0;
+	values[0] = TimestampTzGetDatum(now);
+	values[1] = sending_links(&n_links);
+	values[2] = Int32GetDatum(max);
+	if (n_links == 0)
+		return 0;
+	n = angles_spi_exec(&plan,
+						"SELECT " ENTRY_COLUMNS
+						" FROM (SELECT * FROM angles.queue_entries"
+						"  WHERE state IN ('retry', 'verifying') AND next_at <= $1"
+						"  AND link_id = ANY ($2) ORDER BY next_at LIMIT $3) q"
+						" LEFT JOIN angles.pages p USING (link_id, key) ORDER BY q.next_at",
+						3, types, values, NULL, SPI_OK_SELECT);
+	for (int i = 0; i < n; i++)
+	{
+		int64		seq;
+
+		entries[i] = take_entry(i, &seq);
+	}
+	return n;
+}
+
+static Datum
+sending_links(int *n)
+{
+	ListCell   *lc;
+	Datum	   *ids = palloc(Max(list_length(angles_links()), 1) * sizeof(Datum));
+
+	*n = 0;
+	foreach(lc, angles_links())
+	{
+		Link	   *link = (Link *) lfirst(lc);
+
+		if (angles_link_sends(link))
+			ids[(*n)++] = Int32GetDatum(link->id);
+	}
+	return PointerGetDatum(construct_array(ids, *n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+}
+
+static Entry *
+take_entry(uint64 row, int64 *seq)
+{
+	HeapTuple	tuple = SPI_tuptable->vals[row];
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	Entry	   *entry = palloc0(sizeof(Entry));
+	MemoryContext cxt = CurrentMemoryContext;
+	char	   *state = angles_spi_text(row, 9, cxt);
+	bool		isnull;
+	Datum		datum;
+
+	entry->link_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+	entry->key = angles_spi_text(row, 2, cxt);
+	entry->version = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
+	entry->priority = DatumGetInt16(SPI_getbinval(tuple, desc, 4, &isnull));
+	entry->attempts = DatumGetInt32(SPI_getbinval(tuple, desc, 5, &isnull));
+	datum = SPI_getbinval(tuple, desc, 6, &isnull);
+	entry->approved = !isnull && DatumGetBool(datum);
+	entry->enqueued_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 7, &isnull));
+	entry->page_id = angles_spi_text(row, 8, cxt);
+	entry->page_state = state == NULL ? PAGE_NONE
+		: strcmp(state, "intent") == 0 ? PAGE_INTENT
+		: strcmp(state, "live") == 0 ? PAGE_LIVE
+		: strcmp(state, "trashed") == 0 ? PAGE_TRASHED : PAGE_OUT_OF_SCOPE;
+	datum = SPI_getbinval(tuple, desc, 10, &isnull);
+	entry->base = isnull ? NULL : DatumGetJsonbPCopy(datum);
+	datum = SPI_getbinval(tuple, desc, 11, &isnull);
+	entry->base_local = isnull ? NULL : DatumGetJsonbPCopy(datum);
+	datum = SPI_getbinval(tuple, desc, 12, &isnull);
+	entry->intent_at = isnull ? 0 : DatumGetTimestampTz(datum);
+	entry->lookups = DatumGetInt32(SPI_getbinval(tuple, desc, 13, &isnull));
+	*seq = DatumGetInt64(SPI_getbinval(tuple, desc, 14, &isnull));
+	entry->was_doubtful = DatumGetBool(SPI_getbinval(tuple, desc, 15, &isnull));
+	return entry;
+}
+
+/* ---- planning ---- */
+
+static void
+plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries)
+{
+	Entry	  **rows = palloc(n * sizeof(Entry *));
+	int			n_rows = 0;
+	ErrorData  *error = NULL;
+	Action	   *lookup = NULL;
+
+	/* a key that begins with this character is the name of a page that was set aside */
+	for (int i = 0; i < n; i++)
+		if (entries[i]->key[0] != '\001')
+			rows[n_rows++] = entries[i];
+	if (n_rows > 0)
+		error = angles_load_rows(link, n_rows, rows);
+	if (error != NULL)
+	{
+		TimestampTz next = angles_clock_now() + angles_backoff_us(entries[0]->attempts + 1, -1);
+		bool		busy = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+			error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+		char	   *message = psprintf("could not read %s.%s: %s (SQLSTATE %s)", link->schema,
+									   link->table, error->message,
+									   angles_sqlstate_text(error->sqlerrcode));
+
+		for (int i = 0; i < n; i++)
+			mark_later(marks, entries[i], "retry", next, busy ? "busy" : "permanent", message,
+					   NULL);
+		if (!busy)
+			angles_alert_open(psprintf("unreadable:%d", link->id), "critical", message,
+							  "Its changes stay in the queue.",
+							  "Give the table's owner the right to read it, or correct the filter.");
+		return;
+	}
+	angles_alert_close(psprintf("unreadable:%d", link->id));
+	angles_resolve_relations(n_rows, rows);
+	for (int i = 0; i < n; i++)
+		plan_entry(engine, marks, link, entries[i], &lookup);
+	if (lookup != NULL)
+	{
+		lookup->request = angles_notion_find_keys(link->data_source_id, &link->key_column->c,
+												  lookup->keys);
+		angles_action_ready(engine, lookup);
+	}
+}
+
+static void
+plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup)
+{
+	RowPlan		plan = angles_plan(link, entry);
+	LinkCounts *counts = angles_counts(engine, link->id);
+
+	switch (plan.kind)
+	{
+		case PLAN_NOTHING:
+		case PLAN_FORGET:
+			/* a relation that stays open keeps its entry, visible, until its page is there */
+			if (plan.kind == PLAN_NOTHING && entry->missing_key != NULL)
+			{
+				angles_rows_add(&marks->waiting, entry->link_id, entry->key);
+				angles_rows_text(&marks->waiting, 0, psprintf("%d", entry->missing_link));
+				angles_rows_text(&marks->waiting, 1, entry->missing_key);
+				break;
+			}
+			counts->unchanged++;
+			angles_rows_add(&marks->gone, entry->link_id, entry->key);
+			if (plan.kind == PLAN_FORGET && !entry->found && entry->page_state == PAGE_LIVE)
+				angles_rows_add(&marks->forgotten, entry->link_id, entry->key);
+			break;
+		case PLAN_LEAVE:
+			angles_rows_add(&marks->gone, entry->link_id, entry->key);
+			angles_rows_add(&marks->left, entry->link_id, entry->key);
+			break;
+		case PLAN_WAIT:
+			angles_rows_add(&marks->waiting, entry->link_id, entry->key);
+			angles_rows_text(&marks->waiting, 0, psprintf("%d", entry->missing_link));
+			angles_rows_text(&marks->waiting, 1, entry->missing_key);
+			break;
+		case PLAN_HOLD:
+			mark_later(marks, entry, "held", 0, "delete", "deleted here; the link holds deletes",
+					   NULL);
+			break;
+		case PLAN_PARK:
+			counts->parked++;
+			mark_later(marks, entry, "parked", 0, "permanent", plan.message, plan.hint);
+			break;
+		case PLAN_LOOKUP:
+			add_lookup(engine, marks, link, entry, lookup);
+			break;
+		case PLAN_TRASH:
+			if (!entry->approved && !may_trash(counts, link))
+			{
+				mark_later(marks, entry, "held", 0, "mass_delete",
+						   "deleted together with many other rows", NULL);
+				break;
+			}
+			make_write(engine, marks, link, entry, &plan);
+			break;
+		default:
+			make_write(engine, marks, link, entry, &plan);
+			break;
+	}
+}
+
+/*
+ * Counts deletions that nobody approved, over all transactions of the last minute; those beyond the
+ * link's limit wait for a person. (What one fold deletes at once is held as a whole: see fold.c.)
+ */
+static bool
+may_trash(LinkCounts *counts, const Link *link)
+{
+	int64		now = angles_clock_mono_us();
+
+	if (now - counts->trash_since_us > 60 * USECS_PER_SEC)
+	{
+		counts->trash_since_us = now;
+		counts->trash_in_window = 0;
+	}
+	if (++counts->trash_in_window <= link->mass_limit)
+		return true;
+	angles_alert_open(psprintf("mass_delete:%d", link->id), "critical",
+					  psprintf("many rows of %s.%s were deleted; further deletions wait for approval",
+							   link->schema, link->table),
+					  psprintf("More than %d within a minute.", link->mass_limit),
+					  psprintf("Look at angles.held_deletes, then SELECT angles.approve('%s') or "
+							   "SELECT angles.refuse('%s').",
+							   quote_qualified_identifier(link->schema, link->table),
+							   quote_qualified_identifier(link->schema, link->table)));
+	return false;
+}
+
+static void
+make_write(Engine *engine, Marks *marks, Link *link, Entry *entry, RowPlan *plan)
+{
+	ActionKind	kind = plan->kind == PLAN_CREATE ? ACTION_CREATE
+		: plan->kind == PLAN_PATCH ? ACTION_PATCH
+		: plan->kind == PLAN_TRASH ? ACTION_TRASH : ACTION_RESTORE;
+	Action	   *action = angles_action_make(engine, kind, link->id);
+	MemoryContext old = MemoryContextSwitchTo(action->context);
+	NotionProperty *properties = palloc(Max(plan->n, 1) * sizeof(NotionProperty));
+
+	action->key = pstrdup(entry->key);
+	action->page_id = entry->page_id ? pstrdup(entry->page_id) : NULL;
+	action->priority = entry->priority;
+	action->attempts = entry->attempts;
+	action->n_written = plan->n;
+	action->written_ids = palloc(Max(plan->n, 1) * sizeof(char *));
+	action->written_locals = palloc(Max(plan->n, 1) * sizeof(char *));
+	for (int i = 0; i < plan->n; i++)
+	{
+		SyncColumn *column = &link->columns[plan->columns[i]];
+
+		properties[i].column = &column->c;
+		properties[i].canon = entry->local[plan->columns[i]];
+		action->written_ids[i] = pstrdup(column->c.property_id);
+		action->written_locals[i] = pstrdup(properties[i].canon);
+	}
+	if (entry->missing_key != NULL)
+	{
+		action->then_link = entry->missing_link;
+		action->then_key = pstrdup(entry->missing_key);
+	}
+	if (kind == ACTION_CREATE)
+		action->request = angles_notion_create_page(link->data_source_id, plan->n, properties);
+	else if (kind == ACTION_PATCH)
+		action->request = angles_notion_patch_page(entry->page_id, plan->n, properties);
+	else
+		action->request = angles_notion_trash_page(entry->page_id, kind == ACTION_TRASH);
+	MemoryContextSwitchTo(old);
+
+	angles_rows_add(&marks->claimed, entry->link_id, entry->key);
+	if (kind == ACTION_CREATE)
+		angles_rows_add(&marks->intents, entry->link_id, entry->key);
+	angles_action_ready(engine, action);
+}
+
+static void
+add_lookup(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup)
+{
+	MemoryContext old;
+
+	if (*lookup == NULL)
+	{
+		*lookup = angles_action_make(engine, ACTION_LOOKUP, link->id);
+		(*lookup)->priority = entry->priority;
+	}
+	(*lookup)->priority = Min((*lookup)->priority, entry->priority);
+	old = MemoryContextSwitchTo((*lookup)->context);
+	(*lookup)->keys = lappend((*lookup)->keys, pstrdup(entry->key));
+	MemoryContextSwitchTo(old);
+	angles_rows_add(&marks->claimed, entry->link_id, entry->key);
+}
+
+static void
+mark_later(Marks *marks, const Entry *entry, const char *state, TimestampTz next_at,
+		   const char *class, const char *message, const char *hint)
+{
+	RowSet	   *later = &marks->later;
+
+	angles_rows_add(later, entry->link_id, entry->key);
+	angles_rows_text(later, 0, state);
+	angles_rows_text(later, 1, next_at ? pstrdup(timestamptz_to_str(next_at)) : NULL);
+	angles_rows_text(later, 2, class);
+	angles_rows_text(later, 3, message);
+	angles_rows_text(later, 4, hint);
+}
+
+/* ---- writing ---- */
+
+static void
+exec_on_rows(SPIPlanPtr *plan, const char *sql, const RowSet *rows, int64 generation, int expect)
+{
+	Oid			types[3] = {INT4ARRAYOID, TEXTARRAYOID, INT8OID};
+	Datum		values[3] = {angles_rows_links(rows), angles_rows_keys(rows),
+	Int64GetDatum(generation)};
+
+	angles_spi_exec(plan, sql, 3, types, values, NULL, expect);
+}
+
+static void
+write_marks(Engine *engine, Marks *marks)
+{
+	static SPIPlanPtr plans[6];
+	int64		me = engine->generation;
+
+	if (marks->claimed.n > 0)
+		exec_on_rows(&plans[0],
+					 "UPDATE angles.queue_entries q SET state = 'claimed', generation = $3,"
+					 " claimed_version = version, next_at = NULL"
+					 " FROM unnest($1, $2) AS u (link_id, key)"
+					 " WHERE q.link_id = u.link_id AND q.key = u.key",
+					 &marks->claimed, me, SPI_OK_UPDATE);
+	if (marks->intents.n > 0)
+		exec_on_rows(&plans[1],
+					 "INSERT INTO angles.pages AS p (link_id, key, state, intent_at)"
+					 " SELECT u.link_id, u.key, 'intent', clock_timestamp()"
+					 " FROM unnest($1, $2) AS u (link_id, key) WHERE $3 IS NOT NULL"
+					 " ON CONFLICT (link_id, key) DO UPDATE"
+					 " SET state = 'intent', intent_at = clock_timestamp(), lookups = 0",
+					 &marks->intents, me, SPI_OK_INSERT);
+	if (marks->gone.n > 0)
+		exec_on_rows(&plans[2],
+					 "DELETE FROM angles.queue_entries q USING unnest($1, $2) AS u (link_id, key)"
+					 " WHERE q.link_id = u.link_id AND q.key = u.key AND $3 IS NOT NULL",
+					 &marks->gone, me, SPI_OK_DELETE);
+	if (marks->left.n > 0)
+		exec_on_rows(&plans[3],
+					 "UPDATE angles.pages p SET state = 'out_of_scope'"
+					 " FROM unnest($1, $2) AS u (link_id, key)"
+					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
+					 &marks->left, me, SPI_OK_UPDATE);
+	if (marks->forgotten.n > 0)
+		exec_on_rows(&plans[4],
+					 "DELETE FROM angles.pages p USING unnest($1, $2) AS u (link_id, key)"
+					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
+					 &marks->forgotten, me, SPI_OK_DELETE);
+	if (marks->waiting.n > 0)
+	{
+		Oid			types[4] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
+		Datum		values[4] = {angles_rows_links(&marks->waiting),
+			angles_rows_keys(&marks->waiting), angles_rows_extra(&marks->waiting, 0),
+		angles_rows_extra(&marks->waiting, 1)};
+
+		angles_spi_exec(&plans[5],
+						"UPDATE angles.queue_entries q SET state = 'waiting',"
+						" waits_for_link = u.l::int4, waits_for_key = u.k,"
+						" message = 'waits for the page of a referenced row'"
+						" FROM unnest($1, $2, $3, $4) AS u (link_id, key, l, k)"
+						" WHERE q.link_id = u.link_id AND q.key = u.key",
+						4, types, values, NULL, SPI_OK_UPDATE);
+	}
+	write_later(engine, &marks->later);
+}
+
+static void
+write_later(Engine *engine, RowSet *later)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[7] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+	TEXTARRAYOID, TEXTARRAYOID};
+	Datum		values[7];
+
+	if (later->n == 0)
+		return;
+	values[0] = angles_rows_links(later);
+	values[1] = angles_rows_keys(later);
+	for (int i = 0; i < 5; i++)
+		values[i + 2] = angles_rows_extra(later, i);
+	angles_spi_exec(&plan,
+					"UPDATE angles.queue_entries q SET state = u.state,"
+					" next_at = u.next_at::timestamptz, class = u.class, message = u.message,"
+					" hint = u.hint, attempts = q.attempts + 1,"
+					" parked_at = CASE u.state WHEN 'parked' THEN clock_timestamp() END"
+					" FROM unnest($1, $2, $3, $4, $5, $6, $7)"
+					"  AS u (link_id, key, state, next_at, class, message, hint)"
+					" WHERE q.link_id = u.link_id AND q.key = u.key",
+					7, types, values, NULL, SPI_OK_UPDATE);
+	(void) engine;
+}
+
+static void
+read_next_due(Engine *engine)
+{
+	static SPIPlanPtr plan = NULL;
+	bool		isnull;
+	Datum		datum;
+
+	angles_spi_exec(&plan,
+					"SELECT min(next_at) FROM angles.queue_entries"
+					" WHERE state IN ('retry', 'verifying')",
+					0, NULL, NULL, NULL, SPI_OK_SELECT);
+	datum = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	engine->next_due = isnull ? 0 : DatumGetTimestampTz(datum);
+}
+
+/* ---- a new life ---- */
+
+/*
+ * Whatever was claimed belongs to a worker that is dead: there is only one at a time. A write
+ * whose page is known is simply planned again; a create is in doubt and is looked up first, because
+ * its page row says 'intent'.
+ */
+void
+angles_claim_take_over(Engine *engine)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {INT8OID, INT4OID};
+	Datum		values[2] = {Int64GetDatum(engine->generation), Int32GetDatum(ENGINE_MAX_CRASHES)};
+
+	angles_spi_exec(&plan,
+					"UPDATE angles.queue_entries SET generation = NULL, claimed_version = NULL,"
+					" crashes = crashes + 1, seq = nextval('angles.queue_seq'),"
+					" state = CASE WHEN crashes + 1 >= $2 THEN 'parked' ELSE 'ready' END,"
+					" class = CASE WHEN crashes + 1 >= $2 THEN 'poison' ELSE class END,"
+					" message = CASE WHEN crashes + 1 >= $2"
+					"  THEN 'the worker died again and again while this row was under way'"
+					"  ELSE message END,"
+					" parked_at = CASE WHEN crashes + 1 >= $2 THEN clock_timestamp() END"
+					" WHERE state = 'claimed' AND generation <> $1",
+					2, types, values, NULL, SPI_OK_UPDATE);
+	engine->more[0] = engine->more[1] = true;
+	read_next_due(engine);
+}
+
+/* ---- actions ---- */
+
+Action *
+angles_action_make(Engine *engine, ActionKind kind, int32 link_id)
+{
+	MemoryContext context = AllocSetContextCreate(engine->context, "angles action",
+												  ALLOCSET_SMALL_SIZES);
+	Action	   *action = MemoryContextAllocZero(context, sizeof(Action));
+
+	action->context = context;
+	action->kind = kind;
+	action->link_id = link_id;
+	action->links_version = angles_links_version();
+	return action;
+}
+
+void
+angles_action_ready(Engine *engine, Action *action)
+{
+	dlist_push_tail(&engine->ready[action->priority], &action->node);
+	engine->n_ready++;
+}
+
+void
+angles_action_free(Action *action)
+{
+	MemoryContextDelete(action->context);
+}
+
+LinkCounts *
+angles_counts(Engine *engine, int32 link_id)
+{
+	ListCell   *lc;
+	LinkCounts *counts;
+	MemoryContext old;
+
+	foreach(lc, engine->counts)
+	{
+		counts = (LinkCounts *) lfirst(lc);
+		if (counts->link_id == link_id)
+			return counts;
+	}
+	old = MemoryContextSwitchTo(engine->context);
+	counts = palloc0(sizeof(LinkCounts));
+	counts->link_id = link_id;
+	engine->counts = lappend(engine->counts, counts);
+	MemoryContextSwitchTo(old);
+	return counts;
+}

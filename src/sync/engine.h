@@ -1,0 +1,278 @@
+/*
+ * engine.h
+ *		The sync worker from the inside: entries, actions, and the steps of its loop. Used by the files
+ *		of this room only. README.md draws the states of an entry.
+ */
+#ifndef ANGLES_ENGINE_H
+#define ANGLES_ENGINE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "lib/ilist.h"
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+#include "net/net.h"
+#include "notion/api.h"
+#include "sync/mapping.h"
+
+/* An entry is taken from the queue when at most this many actions are waiting to be sent. */
+#define ENGINE_LOW_WATER 32
+#define ENGINE_BATCH 64
+
+/* Answers are written to the database at the latest when this many have come. */
+#define ENGINE_SETTLE 48
+
+/* An entry whose claims died with their worker this often is set aside as poison. */
+#define ENGINE_MAX_CRASHES 10
+
+#define PRIORITY_INTERACTIVE 0
+#define PRIORITY_BACKLOG 1
+
+typedef enum PageState
+{
+	PAGE_NONE,
+	PAGE_INTENT,				/* a create may be under way or may have happened */
+	PAGE_LIVE,
+	PAGE_TRASHED,
+	PAGE_OUT_OF_SCOPE
+} PageState;
+
+/* A queue entry with all that planning needs. Lives for one transaction. */
+typedef struct Entry
+{
+	int32		link_id;
+	char	   *key;
+	int			version;
+	int			priority;
+	int			attempts;
+	bool		approved;		/* a person approved its deletion */
+	bool		was_doubtful;	/* state 'verifying': its look-up is due */
+	TimestampTz enqueued_at;
+	PageState	page_state;
+	char	   *page_id;
+	Jsonb	   *base;
+	Jsonb	   *base_local;
+	TimestampTz intent_at;
+	int			lookups;
+
+	/* filled by angles_load_rows() */
+	bool		found;			/* the row exists (and its owner may see it) */
+	bool		in_scope;		/* ... and passes the filter */
+	char	  **local;			/* canonical values by column of the link, NULL: problem or not loaded */
+	char	  **problems;		/* by column, NULL: none */
+	char	  **ref_keys;		/* RELATION: key text of the referenced row, NULL: none */
+
+	/* relations that cannot be written yet, filled by angles_resolve_relations() */
+	int32		missing_link;
+	char	   *missing_key;
+	bool		missing_will_come;	/* the referenced row is itself about to be created */
+} Entry;
+
+typedef enum PlanKind
+{
+	PLAN_NOTHING,				/* both sides agree */
+	PLAN_CREATE,
+	PLAN_PATCH,
+	PLAN_TRASH,
+	PLAN_RESTORE,				/* take the page out of the trash, then plan again */
+	PLAN_LOOKUP,				/* a create is in doubt: look for the page by key */
+	PLAN_FORGET,				/* nothing was ever sent and nothing is left to send */
+	PLAN_LEAVE,					/* out of scope: keep the page, do not touch it */
+	PLAN_WAIT,					/* for the referenced row */
+	PLAN_HOLD,					/* a deletion that a person has to approve */
+	PLAN_PARK					/* a value that Notion cannot hold */
+} PlanKind;
+
+typedef struct RowPlan
+{
+	PlanKind	kind;
+	int			n;				/* properties to write */
+	int		   *columns;		/* their columns in the link */
+	char	   *message;		/* PARK: why */
+	char	   *hint;
+} RowPlan;
+
+/*
+ * Decides what one entry needs. A pure function: it reads its arguments only and changes nothing. The
+ * same arguments always give the same plan.
+ */
+extern RowPlan angles_plan(const Link *link, const Entry *entry);
+
+typedef enum ActionKind
+{
+	ACTION_CREATE,
+	ACTION_PATCH,
+	ACTION_TRASH,
+	ACTION_RESTORE,
+	ACTION_LOOKUP,				/* of several keys of one link */
+	ACTION_FETCH,				/* of a page that a 503 says was made */
+	ACTION_SETUP,				/* a step in making or reading a data source */
+	ACTION_CHECK				/* a request of angles.check_notion() */
+} ActionKind;
+
+/* A request that has been decided, claimed durably, and is to be sent or under way. */
+typedef struct Action
+{
+	dlist_node	node;
+	MemoryContext context;		/* holds the action and all it points to */
+	ActionKind	kind;
+	int32		link_id;
+	uint64		links_version;	/* angles_links_version() it was planned with */
+	char	   *key;			/* of the row; NULL for LOOKUP, SETUP, CHECK */
+	List	   *keys;			/* LOOKUP: of char * */
+	char	   *page_id;
+	int			priority;
+	int			attempts;
+	int64		not_before_us;	/* angles_clock_mono_us() before which it is not sent again */
+	NotionRequest *request;
+	int			n_written;
+	char	  **written_ids;	/* property ids, and the local canonical values that were written */
+	char	  **written_locals;
+	int32		then_link;		/* a relation was left out: come back when this row has its page */
+	char	   *then_key;
+	int			step;			/* SETUP, CHECK: which */
+	NotionAnswer *answer;		/* once it has come */
+	TimestampTz server_date;
+} Action;
+
+/* What the running worker has done for a link; the results of a run are differences of these. */
+typedef struct LinkCounts
+{
+	int32		link_id;
+	int64		created;
+	int64		updated;
+	int64		trashed;
+	int64		restored;
+	int64		adopted;
+	int64		unchanged;
+	int64		parked;
+	int64		requests;
+	int64		trash_since_us;	/* begin of the window in which deletions are counted */
+	int			trash_in_window;
+} LinkCounts;
+
+typedef struct Engine
+{
+	MemoryContext context;		/* for the life of the worker */
+	MemoryContext iteration;	/* reset at the top of the loop */
+	AnglesNetClient *net;
+	char	   *token;
+	const char *token_source;
+	uint64		fingerprint;
+	bool		token_refused;	/* 401 with the token at hand: wait for another one */
+	int64		generation;
+
+	dlist_head	ready[2];		/* by priority */
+	int			n_ready;
+	dlist_head	flying;
+	int			n_flying;
+	dlist_head	done;
+	int			n_done;
+
+	int64		cursor[2];		/* highest seq claimed in this life, by priority */
+	bool		more[2];		/* the queue may hold more ready entries behind the cursor */
+	TimestampTz next_due;		/* of the earliest 'retry' or 'verifying' entry, 0: none */
+	uint64		links_version;	/* for which cursors hold */
+	bool		look;			/* look at log, queue and links at the next occasion */
+	bool		setup_pending;	/* a link needs setup work */
+	int64		setup_not_before_us;
+	int64		idle_since_us;
+	List	   *counts;			/* of LinkCounts * */
+	List	   *calls;			/* of ActiveCall * */
+} Engine;
+
+/* ---- fold.c ---- */
+
+/*
+ * Moves what committed transactions appended to the log into the queue. Needs a transaction. Returns
+ * whether the log may hold more (a part of a large one was done). Keys that were renamed are renamed
+ * in the engine's actions too.
+ */
+extern bool angles_fold(Engine *engine);
+
+/* Empties the full tables of the log whose rows are all folded. In a transaction of its own. */
+extern void angles_fold_rotate(void);
+
+/* ---- load.c ---- */
+
+/*
+ * Fills the local half of the entries, all of one link, by reading the rows as the link's owner,
+ * read-only. Returns NULL, or the error that kept it from reading.
+ */
+extern ErrorData *angles_load_rows(Link *link, int n, Entry **entries);
+
+/* Turns referenced keys into page ids, for all entries of a batch at once. */
+extern void angles_resolve_relations(int n, Entry **entries);
+
+/* ---- claim.c ---- */
+
+/* Takes entries that are due, plans them, marks them durably and puts actions on the ready lists. */
+extern void angles_claim(Engine *engine);
+
+/* Takes over what former workers of this database left claimed. Once, at the start. */
+extern void angles_claim_take_over(Engine *engine);
+
+/* Makes an action in a memory context of its own. */
+extern Action *angles_action_make(Engine *engine, ActionKind kind, int32 link_id);
+
+/* Puts an action on the ready list of its priority. */
+extern void angles_action_ready(Engine *engine, Action *action);
+
+/* Frees an action that is on no list. */
+extern void angles_action_free(Action *action);
+
+extern LinkCounts *angles_counts(Engine *engine, int32 link_id);
+
+/* ---- settle.c ---- */
+
+/* Writes what the answers on the done list mean. Needs a transaction; ends with the list empty. */
+extern void angles_settle(Engine *engine);
+
+/* Makes a page that a listing shows the page of the row whose key it carries, if it has one. */
+extern void angles_settle_known_page(Engine *engine, Link *link, JsonbContainer *page);
+
+/* ---- setup.c ---- */
+
+/*
+ * Does what links need before rows can flow, as far as it can be done now: plans the next request of
+ * each link that is being made or bound, queues the next part of a first push. Needs a transaction.
+ */
+extern void angles_setup_step(Engine *engine);
+
+/* Writes what the answer of a SETUP action means. Needs a transaction. */
+extern void angles_setup_settle(Engine *engine, Action *action);
+
+/* ---- calls.c ---- */
+
+/* Takes new calls, answers those that are finished. Needs a transaction. */
+extern void angles_calls_step(Engine *engine);
+/* Sends the answers of calls that were finished; after the commit. */
+extern void angles_calls_reply(Engine *engine);
+extern bool angles_calls_waiting(Engine *engine);
+/* Notes the answer of an ACTION_CHECK. */
+extern void angles_calls_settle_check(Engine *engine, Action *action);
+
+/* ---- arrays.c ---- */
+
+/* Parallel arrays for unnest() in statements that work on many rows at once. */
+typedef struct RowSet
+{
+	int			n;
+	int			max;
+	Datum	   *links;
+	Datum	   *keys;
+	Datum	   *extra[6];
+	bool	   *extra_null[6];
+} RowSet;
+
+extern void angles_rows_add(RowSet *rows, int32 link_id, const char *key);
+/* Sets a text of the row added last, NULL allowed. */
+extern void angles_rows_text(RowSet *rows, int which, const char *text);
+/* Returns the arrays as Datum: int4[] of links, text[] of keys, text[] of an extra. */
+extern Datum angles_rows_links(const RowSet *rows);
+extern Datum angles_rows_keys(const RowSet *rows);
+extern Datum angles_rows_extra(const RowSet *rows, int which);
+
+#endif							/* ANGLES_ENGINE_H */

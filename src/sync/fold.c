@@ -1,0 +1,460 @@
+/*
+ * fold.c
+ *		Moves the change log into the queue: one entry for each link and key.
+ *
+ * Runs in the sync worker, the only writer of the queue. What is folded is decided by visibility
+ * alone (DELETE ... RETURNING under a fresh snapshot): a transaction that drew an early number and
+ * commits late is never skipped. Cost stays flat under an old snapshot, because a table of the log
+ * that is full and folded is emptied with TRUNCATE and users go on in the next one.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "storage/bufmgr.h"
+#include "storage/itemptr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "core/clock.h"
+#include "core/txn.h"
+#include "sync/changelog.h"
+#include "sync/engine.h"
+#include "worker/worker.h"
+
+/* Blocks of the log folded in one transaction: about 30,000 rows. */
+#define FOLD_BLOCKS 256
+
+/* A row of the log. */
+typedef struct LogRow
+{
+	int64		id;
+	int32		ord;
+	int32		link_id;
+	char		op;
+	char	   *key;
+	char	   *new_key;
+	TimestampTz at;
+} LogRow;
+
+/* A key whose page was pushed aside by a rename onto it, within this fold. */
+typedef struct Displaced
+{
+	int32		link_id;
+	char	   *key;			/* the key it had */
+	char	   *aside;			/* the key it has now */
+	bool		deleted;		/* its row was deleted before: it never moves on */
+} Displaced;
+
+static BlockNumber position[ANGLES_LOG_TABLES];
+
+static int	fold_part(Engine *engine, int table, BlockNumber from, BlockNumber to);
+static LogRow *take_rows(uint64 n);
+static int	compare_rows(const void *a, const void *b);
+static void fold_rows(Engine *engine, LogRow *rows, int n);
+static void enqueue(Engine *engine, RowSet *set);
+static void count_deletes(LogRow *rows, int n);
+static void rename_key(Engine *engine, const LogRow *row, List **displaced, LogRow *rows, int i);
+static void move_key(Engine *engine, int32 link_id, const char *from, const char *to);
+static void truncated(Engine *engine, int32 link_id);
+static void reconcile_wanted(int32 link_id, void *arg);
+
+bool
+angles_fold(Engine *engine)
+{
+	bool		more = false;
+
+	for (int t = 0; t < ANGLES_LOG_TABLES; t++)
+	{
+		Oid			relid = angles_changelog_table(t);
+		Relation	log;
+		BlockNumber blocks;
+		BlockNumber to;
+
+		/* a table that is being emptied or altered by a person has its turn later */
+		if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, RowExclusiveLock))
+			continue;
+		log = table_open(relid, NoLock);
+		blocks = RelationGetNumberOfBlocks(log);
+		table_close(log, NoLock);
+		if (blocks == 0)
+			continue;
+		if (position[t] >= blocks)
+			position[t] = 0;
+		to = Min(blocks, position[t] + FOLD_BLOCKS);
+		fold_part(engine, t, position[t], to);
+		more = more || to < blocks;
+		position[t] = to < blocks ? to : 0;
+	}
+	angles_changelog_marks(reconcile_wanted, NULL);
+	return more;
+}
+
+/* Returns how many rows of the log were folded. */
+static int
+fold_part(Engine *engine, int table, BlockNumber from, BlockNumber to)
+{
+	static SPIPlanPtr plans[ANGLES_LOG_TABLES];
+	Oid			types[2] = {TIDOID, TIDOID};
+	ItemPointerData low;
+	ItemPointerData high;
+	Datum		values[2] = {PointerGetDatum(&low), PointerGetDatum(&high)};
+	uint64		n;
+	LogRow	   *rows;
+
+	ItemPointerSet(&low, from, 0);
+	ItemPointerSet(&high, to, 0);
+	n = angles_spi_exec(&plans[table],
+						psprintf("DELETE FROM angles.change_log_%d"
+								 " WHERE ctid >= $1 AND ctid < $2"
+								 " RETURNING id, ord, link_id, op, key, new_key, at", table),
+						2, types, values, NULL, SPI_OK_DELETE_RETURNING);
+	if (n == 0)
+		return 0;
+	rows = take_rows(n);
+	fold_rows(engine, rows, n);
+	return n;
+}
+
+static LogRow *
+take_rows(uint64 n)
+{
+	LogRow	   *rows = palloc_extended(n * sizeof(LogRow), MCXT_ALLOC_HUGE);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+
+		rows[i].id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		rows[i].ord = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
+		rows[i].link_id = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
+		rows[i].op = DatumGetChar(SPI_getbinval(tuple, desc, 4, &isnull));
+		rows[i].key = angles_spi_text(i, 5, CurrentMemoryContext);
+		rows[i].new_key = angles_spi_text(i, 6, CurrentMemoryContext);
+		rows[i].at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 7, &isnull));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	/* dependent transactions have their numbers in the order of their commits */
+	qsort(rows, n, sizeof(LogRow), compare_rows);
+	return rows;
+}
+
+static int
+compare_rows(const void *a, const void *b)
+{
+	const LogRow *x = (const LogRow *) a;
+	const LogRow *y = (const LogRow *) b;
+
+	if (x->id != y->id)
+		return x->id < y->id ? -1 : 1;
+	return x->ord < y->ord ? -1 : x->ord > y->ord;
+}
+
+static void
+fold_rows(Engine *engine, LogRow *rows, int n)
+{
+	RowSet		set = {0};
+	List	   *displaced = NIL;
+
+	count_deletes(rows, n);
+	for (int i = 0; i < n; i++)
+	{
+		Link	   *link = angles_link_find(rows[i].link_id);
+
+		/* unlinked since: nobody wants to know */
+		if (link == NULL)
+			continue;
+		switch (rows[i].op)
+		{
+			case ANGLES_OP_TOUCH:
+			case ANGLES_OP_DELETE:
+				angles_rows_add(&set, rows[i].link_id, rows[i].key);
+				angles_rows_text(&set, 0, timestamptz_to_str(rows[i].at));
+				angles_rows_text(&set, 1, rows[i].op == ANGLES_OP_DELETE && rows[i].ord < 0
+								 ? "held" : "ready");
+				break;
+			case ANGLES_OP_REKEY:
+				enqueue(engine, &set);
+				rename_key(engine, &rows[i], &displaced, rows, i);
+				break;
+			case ANGLES_OP_TRUNCATE:
+				enqueue(engine, &set);
+				truncated(engine, rows[i].link_id);
+				break;
+			default:
+				reconcile_wanted(rows[i].link_id, NULL);
+				break;
+		}
+	}
+	enqueue(engine, &set);
+}
+
+/*
+ * The guard against mass deletes: when what is folded at once deletes more rows of a link than its
+ * limit, none of them goes to Notion before a person approves. Marks such rows with ord = -1, which
+ * no row of the log has.
+ */
+static void
+count_deletes(LogRow *rows, int n)
+{
+	ListCell   *lc;
+
+	foreach(lc, angles_links())
+	{
+		Link	   *link = (Link *) lfirst(lc);
+		int			deletes = 0;
+
+		for (int i = 0; i < n; i++)
+			if (rows[i].link_id == link->id && rows[i].op == ANGLES_OP_DELETE)
+				deletes++;
+		if (deletes <= link->mass_limit)
+			continue;
+		for (int i = 0; i < n; i++)
+			if (rows[i].link_id == link->id && rows[i].op == ANGLES_OP_DELETE)
+				rows[i].ord = -1;
+		angles_alert_open(psprintf("mass_delete:%d", link->id), "critical",
+						  psprintf("%d deleted rows of %s.%s wait for approval", deletes,
+								   link->schema, link->table),
+						  "Nothing was put in Notion's trash.",
+						  psprintf("Look at angles.held_deletes, then SELECT angles.approve('%s') or "
+								   "SELECT angles.refuse('%s').",
+								   quote_qualified_identifier(link->schema, link->table),
+								   quote_qualified_identifier(link->schema, link->table)));
+	}
+}
+
+/*
+ * Puts keys into the queue. An entry that is there already is only marked as changed once more (what
+ * is under way is followed by another look); a parked or held one gets its next chance.
+ */
+static void
+enqueue(Engine *engine, RowSet *set)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[4] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
+	Datum		values[4];
+
+	if (set->n == 0)
+		return;
+	values[0] = angles_rows_links(set);
+	values[1] = angles_rows_keys(set);
+	values[2] = angles_rows_extra(set, 0);
+	values[3] = angles_rows_extra(set, 1);
+	angles_spi_exec(&plan,
+					"INSERT INTO angles.queue_entries AS q"
+					" (link_id, key, seq, priority, state, enqueued_at, class, message)"
+					" SELECT s.link_id, s.key, nextval('angles.queue_seq'), 0, s.state, s.at,"
+					"  CASE s.state WHEN 'held' THEN 'mass_delete' END,"
+					"  CASE s.state WHEN 'held' THEN 'deleted together with many other rows' END"
+					" FROM (SELECT u.link_id, u.key, min(u.at::timestamptz) AS at, min(u.n) AS n,"
+					"   (array_agg(u.state ORDER BY u.n DESC))[1] AS state"
+					"  FROM unnest($1, $2, $3, $4) WITH ORDINALITY"
+					"   AS u (link_id, key, at, state, n)"
+					"  GROUP BY u.link_id, u.key ORDER BY min(u.n)) s"
+					" ON CONFLICT (link_id, key) DO UPDATE SET version = q.version + 1,"
+					"  priority = LEAST(q.priority, EXCLUDED.priority),"
+					"  state = CASE WHEN q.state IN ('parked', 'held', 'waiting')"
+					"   OR EXCLUDED.state = 'held' AND q.state = 'ready' THEN EXCLUDED.state"
+					"   ELSE q.state END,"
+					"  seq = CASE WHEN q.state IN ('parked', 'held', 'waiting') OR q.priority > 0"
+					"   THEN EXCLUDED.seq ELSE q.seq END,"
+					"  attempts = CASE q.state WHEN 'parked' THEN 0 ELSE q.attempts END,"
+					"  class = CASE WHEN q.state IN ('parked', 'held') THEN EXCLUDED.class"
+					"   ELSE q.class END,"
+					"  message = CASE WHEN q.state IN ('parked', 'held') THEN EXCLUDED.message"
+					"   ELSE q.message END",
+					4, types, values, NULL, SPI_OK_INSERT);
+	engine->more[PRIORITY_INTERACTIVE] = true;
+	set->n = 0;
+}
+
+/* ---- keys that change ---- */
+
+/*
+ * The page follows its row to the new key. When another page has that key, its row has gone: either it
+ * was deleted, or, under a deferred key, it is itself on its way to another one; its page is set
+ * aside under a name no row has.
+ */
+static void
+rename_key(Engine *engine, const LogRow *row, List **displaced, LogRow *rows, int i)
+{
+	static SPIPlanPtr occupied = NULL;
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2] = {Int32GetDatum(row->link_id), CStringGetTextDatum(row->new_key)};
+	const char *from = row->key;
+	ListCell   *lc;
+
+	foreach(lc, *displaced)
+	{
+		Displaced  *d = (Displaced *) lfirst(lc);
+
+		if (d->link_id == row->link_id && !d->deleted && strcmp(d->key, row->key) == 0)
+		{
+			from = d->aside;
+			d->deleted = true;
+			break;
+		}
+	}
+	if (angles_spi_exec(&occupied,
+						"SELECT COALESCE(page_id::text, gen_random_uuid()::text) FROM angles.pages"
+						" WHERE link_id = $1 AND key = $2",
+						2, types, values, NULL, SPI_OK_SELECT) > 0)
+	{
+		Displaced  *d = palloc0(sizeof(Displaced));
+
+		d->link_id = row->link_id;
+		d->key = row->new_key;
+		d->aside = psprintf("\001gone:%s", angles_spi_text(0, 1, CurrentMemoryContext));
+		for (int j = 0; j < i; j++)
+			if (rows[j].link_id == row->link_id && rows[j].op == ANGLES_OP_DELETE &&
+				strcmp(rows[j].key, row->new_key) == 0)
+				d->deleted = true;
+		*displaced = lappend(*displaced, d);
+		move_key(engine, row->link_id, row->new_key, d->aside);
+	}
+	move_key(engine, row->link_id, from, row->new_key);
+}
+
+static void
+move_key(Engine *engine, int32 link_id, const char *from, const char *to)
+{
+	static SPIPlanPtr pages = NULL;
+	static SPIPlanPtr replaced = NULL;
+	static SPIPlanPtr entries = NULL;
+	static SPIPlanPtr waiting = NULL;
+	static SPIPlanPtr touch = NULL;
+	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[3] = {Int32GetDatum(link_id), CStringGetTextDatum(from),
+	CStringGetTextDatum(to)};
+	dlist_head *lists[] = {&engine->ready[0], &engine->ready[1], &engine->flying, &engine->done};
+
+	angles_spi_exec(&pages,
+					"UPDATE angles.pages SET key = $3 WHERE link_id = $1 AND key = $2",
+					3, types, values, NULL, SPI_OK_UPDATE);
+	angles_spi_exec(&replaced,
+					"DELETE FROM angles.queue_entries WHERE link_id = $1 AND key = $3 AND key <> $2",
+					3, types, values, NULL, SPI_OK_DELETE);
+	angles_spi_exec(&entries,
+					"UPDATE angles.queue_entries SET key = $3, version = version + 1"
+					" WHERE link_id = $1 AND key = $2",
+					3, types, values, NULL, SPI_OK_UPDATE);
+	angles_spi_exec(&waiting,
+					"UPDATE angles.queue_entries SET waits_for_key = $3"
+					" WHERE waits_for_link = $1 AND waits_for_key = $2",
+					3, types, values, NULL, SPI_OK_UPDATE);
+	/* a page without an entry gets one, so that it is planned under its new key */
+	angles_spi_exec(&touch,
+					"INSERT INTO angles.queue_entries AS q"
+					" (link_id, key, seq, priority, state, enqueued_at)"
+					" SELECT link_id, key, nextval('angles.queue_seq'), 0, 'ready', now()"
+					" FROM angles.pages WHERE link_id = $1 AND key = $3 AND key <> $2"
+					" ON CONFLICT (link_id, key) DO NOTHING",
+					3, types, values, NULL, SPI_OK_INSERT);
+	engine->more[PRIORITY_INTERACTIVE] = true;
+
+	for (int l = 0; l < lengthof(lists); l++)
+	{
+		dlist_iter	iter;
+
+		dlist_foreach(iter, lists[l])
+		{
+			Action	   *action = dlist_container(Action, node, iter.cur);
+
+			if (action->link_id == link_id && action->key && strcmp(action->key, from) == 0)
+				action->key = MemoryContextStrdup(action->context, to);
+		}
+	}
+}
+
+/* ---- whole tables ---- */
+
+/* TRUNCATE says nothing of rows: every page of the link becomes a deletion that waits for approval. */
+static void
+truncated(Engine *engine, int32 link_id)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(link_id)};
+	uint64		n;
+	Link	   *link = angles_link_find(link_id);
+	char	   *name = quote_qualified_identifier(link->schema, link->table);
+
+	n = angles_spi_exec(&plan,
+						"INSERT INTO angles.queue_entries AS q (link_id, key, seq, priority, state,"
+						"  enqueued_at, class, message)"
+						" SELECT link_id, key, nextval('angles.queue_seq'), 1, 'held', now(),"
+						"  'mass_delete', 'TRUNCATE' FROM angles.pages"
+						" WHERE link_id = $1 AND state = 'live'"
+						" ON CONFLICT (link_id, key) DO UPDATE SET version = q.version + 1,"
+						"  state = CASE q.state WHEN 'claimed' THEN q.state ELSE 'held' END,"
+						"  class = 'mass_delete', message = 'TRUNCATE'",
+						1, types, values, NULL, SPI_OK_INSERT);
+	if (n > 0)
+		angles_alert_open(psprintf("mass_delete:%d", link_id), "critical",
+						  psprintf("table %s was truncated; its pages wait for approval", name),
+						  psprintf(UINT64_FORMAT " pages. Nothing was put in Notion's trash.", n),
+						  psprintf("Look at angles.held_deletes, then SELECT angles.approve('%s') or "
+								   "SELECT angles.refuse('%s').", name, name));
+}
+
+/* Notes that a link must be compared in full; the durable mark of a failed capture may then go. */
+static void
+reconcile_wanted(int32 link_id, void *arg)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(link_id)};
+
+	angles_spi_exec(&plan,
+					"UPDATE angles.links SET reconcile = true WHERE id = $1 AND NOT reconcile",
+					1, types, values, NULL, SPI_OK_UPDATE);
+	(void) arg;
+}
+
+/*
+ * A full table whose rows are all folded is emptied at once instead of row by row by vacuum. The lock
+ * is only tried for: a transaction that has written there and is still open keeps it, and nobody ever
+ * waits for this one but for the length of its commit.
+ */
+void
+angles_fold_rotate(void)
+{
+	for (int t = 0; t < ANGLES_LOG_TABLES; t++)
+	{
+		Oid			relid;
+		Relation	log;
+		bool		full;
+
+		angles_txn_begin("empty change log");
+		angles_worker_recheck();
+		relid = angles_changelog_table(t);
+		log = try_relation_open(relid, AccessShareLock);
+		full = log != NULL && RelationGetNumberOfBlocks(log) >= ANGLES_LOG_BLOCKS;
+		if (log != NULL)
+			relation_close(log, AccessShareLock);
+		if (full && ConditionalLockRelationOid(relid, AccessExclusiveLock))
+		{
+			char	   *name = psprintf("angles.change_log_%d", t);
+
+			/* a snapshot taken under the lock sees all that will ever be in the table */
+			PopActiveSnapshot();
+			PushActiveSnapshot(GetTransactionSnapshot());
+			if (SPI_execute(psprintf("SELECT FROM %s LIMIT 1", name), true, 1) != SPI_OK_SELECT)
+				elog(ERROR, "could not read %s", name);
+			if (SPI_processed == 0 &&
+				SPI_execute(psprintf("TRUNCATE %s", name), false, 0) != SPI_OK_UTILITY)
+				elog(ERROR, "could not empty %s", name);
+		}
+		angles_txn_commit();
+	}
+}

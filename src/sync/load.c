@@ -1,0 +1,216 @@
+/*
+ * load.c
+ *		Reads the rows that changed, as the owner of the link, in a read-only subtransaction that is
+ *		always rolled back: whatever a row security policy or a filter may call cannot write, and cannot
+ *		leave anything to be done at commit as the worker's own user.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "core/json.h"
+#include "core/txn.h"
+#include "sync/engine.h"
+
+typedef struct LoadJob
+{
+	Link	   *link;
+	int			n;
+	Entry	  **entries;
+	MemoryContext result;
+} LoadJob;
+
+static void load_job(void *arg);
+static void take_row(LoadJob *job, Entry *entry, HeapTuple tuple, TupleDesc desc);
+static void take_reference(const SyncColumn *column, Entry *entry, int i, HeapTuple tuple,
+						   TupleDesc desc);
+static void apply_page_id(Entry **entries, int n, int32 link_id, const char *key,
+						  const char *page_id, bool will_come);
+
+ErrorData *
+angles_load_rows(Link *link, int n, Entry **entries)
+{
+	LoadJob		job = {link, n, entries, CurrentMemoryContext};
+
+	for (int i = 0; i < n; i++)
+	{
+		Entry	   *entry = entries[i];
+
+		entry->found = false;
+		entry->local = palloc0(Max(link->n_columns, 1) * sizeof(char *));
+		entry->problems = palloc0(Max(link->n_columns, 1) * sizeof(char *));
+		entry->ref_keys = palloc0(Max(link->n_columns, 1) * sizeof(char *));
+	}
+	return angles_txn_try(load_job, &job, true);
+}
+
+static void
+load_job(void *arg)
+{
+	LoadJob    *job = (LoadJob *) arg;
+	Oid			types[1] = {TEXTARRAYOID};
+	Datum		values[1];
+	Datum	   *keys = palloc(job->n * sizeof(Datum));
+	uint64		n;
+
+	for (int i = 0; i < job->n; i++)
+		keys[i] = CStringGetTextDatum(job->entries[i]->key);
+	values[0] = PointerGetDatum(construct_array(keys, job->n, TEXTOID, -1, false, TYPALIGN_INT));
+
+	/* the end of the subtransaction gives the identity back, on error as well */
+	SetUserIdAndSecContext(job->link->owner,
+						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	n = angles_spi_exec(&job->link->load_plan, job->link->load_sql, 1, types, values, NULL,
+						SPI_OK_SELECT);
+	for (uint64 i = 0; i < n; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+		int64		ord = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		MemoryContext old = MemoryContextSwitchTo(job->result);
+
+		take_row(job, job->entries[ord - 1], tuple, desc);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+static void
+take_row(LoadJob *job, Entry *entry, HeapTuple tuple, TupleDesc desc)
+{
+	Link	   *link = job->link;
+	bool		isnull;
+
+	entry->found = true;
+	entry->in_scope = DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull));
+	for (int i = 0; i < link->n_columns; i++)
+	{
+		SyncColumn *column = &link->columns[i];
+
+		if (column->problem != NULL)
+			continue;
+		if (column->c.attnum == 0)
+		{
+			StringInfoData canon;
+
+			initStringInfo(&canon);
+			angles_json_append_string(&canon, entry->key);
+			entry->local[i] = canon.data;
+		}
+		else if (column->c.type == ANGLES_PROP_RELATION)
+			take_reference(column, entry, i, tuple, desc);
+		else
+		{
+			Datum		value = SPI_getbinval(tuple, desc, column->first_value, &isnull);
+
+			entry->local[i] = angles_codec_canon_local(&column->c, value, isnull,
+													   &entry->problems[i]);
+		}
+	}
+}
+
+/* A foreign key with any column null references nothing. */
+static void
+take_reference(const SyncColumn *column, Entry *entry, int i, HeapTuple tuple, TupleDesc desc)
+{
+	char	   *texts[INDEX_MAX_KEYS];
+
+	for (int v = 0; v < column->n_values; v++)
+	{
+		bool		isnull;
+		Datum		value = SPI_getbinval(tuple, desc, column->first_value + v, &isnull);
+		Oid			output;
+		bool		varlena;
+
+		if (isnull)
+		{
+			entry->local[i] = pstrdup("[]");
+			return;
+		}
+		getTypeOutputInfo(column->value_types[v], &output, &varlena);
+		texts[v] = OidOutputFunctionCall(output, value);
+	}
+	entry->ref_keys[i] = angles_key_text(column->n_values, texts);
+}
+
+/* ---- relations ---- */
+
+void
+angles_resolve_relations(int n, Entry **entries)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {INT4ARRAYOID, TEXTARRAYOID};
+	RowSet		wanted = {0};
+	uint64		found;
+
+	for (int e = 0; e < n; e++)
+	{
+		Link	   *link = angles_link_find(entries[e]->link_id);
+
+		for (int i = 0; link && entries[e]->found && i < link->n_columns; i++)
+			if (entries[e]->ref_keys[i] != NULL && link->columns[i].ref_link != 0)
+				angles_rows_add(&wanted, link->columns[i].ref_link, entries[e]->ref_keys[i]);
+	}
+	if (wanted.n == 0)
+		return;
+
+	Datum		values[2] = {angles_rows_links(&wanted), angles_rows_keys(&wanted)};
+
+	/* a parent comes by itself when it is in the queue and neither parked, held nor waiting */
+	found = angles_spi_exec(&plan,
+							"SELECT w.link_id, w.key,"
+							" CASE WHEN p.state = 'live' THEN p.page_id END,"
+							" q.state IN ('ready', 'claimed', 'verifying') OR q.state = 'retry'"
+							" AND q.attempts < 3"
+							" FROM (SELECT DISTINCT * FROM unnest($1, $2)"
+							"  AS u (link_id, key)) w"
+							" LEFT JOIN angles.pages p USING (link_id, key)"
+							" LEFT JOIN angles.queue_entries q USING (link_id, key)",
+							2, types, values, NULL, SPI_OK_SELECT);
+	for (uint64 r = 0; r < found; r++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[r];
+		bool		isnull;
+		int32		link_id = DatumGetInt32(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
+		bool		coming = DatumGetBool(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 4, &isnull));
+
+		apply_page_id(entries, n, link_id, angles_spi_text(r, 2, CurrentMemoryContext),
+					  angles_spi_text(r, 3, CurrentMemoryContext), !isnull && coming);
+	}
+}
+
+static void
+apply_page_id(Entry **entries, int n, int32 link_id, const char *key, const char *page_id,
+			  bool will_come)
+{
+	for (int e = 0; e < n; e++)
+	{
+		Entry	   *entry = entries[e];
+		Link	   *link = angles_link_find(entry->link_id);
+
+		for (int i = 0; link && entry->found && i < link->n_columns; i++)
+		{
+			if (entry->ref_keys[i] == NULL || link->columns[i].ref_link != link_id ||
+				strcmp(entry->ref_keys[i], key) != 0)
+				continue;
+			if (page_id != NULL)
+				entry->local[i] = psprintf("[\"%s\"]", page_id);
+			else if (entry->missing_key == NULL || !entry->missing_will_come)
+			{
+				/* a row that references itself has to be made before it can be pointed at */
+				entry->missing_link = link_id;
+				entry->missing_key = pstrdup(key);
+				entry->missing_will_come = will_come &&
+					!(link_id == entry->link_id && strcmp(key, entry->key) == 0);
+			}
+		}
+	}
+}

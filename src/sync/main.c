@@ -1,0 +1,450 @@
+/*
+ * main.c
+ *		The sync worker: the one process of a database that talks to Notion.
+ *
+ * One loop, one wait. Transactions are short and never open while it waits. An error ends the process
+ * (exit 1); the bridge starts another, which takes over from what is durable. Nothing here runs a
+ * user's code except through load.c.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "core/clock.h"
+#include "core/guc.h"
+#include "core/json.h"
+#include "core/secret.h"
+#include "core/testhook.h"
+#include "core/txn.h"
+#include "core/wait.h"
+#include "sync/changelog.h"
+#include "sync/engine.h"
+#include "worker/worker.h"
+
+extern PGDLLEXPORT void angles_sync_main(Datum main_arg);
+
+static Engine *engine_start(void);
+static void read_token(Engine *engine);
+static void take_answers(Engine *engine);
+static bool send_again_later(Engine *engine, Action *action);
+static void note_health(Engine *engine, const NotionAnswer *answer);
+static bool database_has_work(Engine *engine);
+static void work_in_database(Engine *engine);
+static void forget_mark(int32 link_id, void *arg);
+static void report_connection(Engine *engine);
+static long send_requests(Engine *engine);
+static bool must_be_planned_again(Engine *engine, Action *action);
+static void send_one(Engine *engine, Action *action);
+static long next_wait(Engine *engine, long sending_wait);
+static void save_rates(int code, Datum arg);
+
+void
+angles_sync_main(Datum main_arg)
+{
+	Engine	   *engine;
+	uint64		reloads;
+
+	angles_worker_enter_sync(main_arg);
+	engine = engine_start();
+	reloads = angles_wait_reloads();
+	for (;;)
+	{
+		long		wait;
+
+		MemoryContextReset(engine->iteration);
+		MemoryContextSwitchTo(engine->iteration);
+		angles_wait_serve();
+		if (reloads != angles_wait_reloads())
+		{
+			reloads = angles_wait_reloads();
+			read_token(engine);
+			engine->look = true;
+		}
+		if (angles_worker_take_wake())
+			engine->look = true;
+		angles_net_drive(engine->net);
+		take_answers(engine);
+		if (database_has_work(engine))
+			work_in_database(engine);
+		wait = send_requests(engine);
+		wait = next_wait(engine, wait);
+		if (wait != 0)
+			angles_wait(angles_net_fd(engine->net), wait);
+	}
+}
+
+static Engine *
+engine_start(void)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "angles sync",
+												  ALLOCSET_DEFAULT_SIZES);
+	Engine	   *engine = MemoryContextAllocZero(context, sizeof(Engine));
+
+	engine->context = context;
+	engine->iteration = AllocSetContextCreate(context, "angles sync iteration",
+											  ALLOCSET_DEFAULT_SIZES);
+	engine->net = angles_net_open(context, 64);
+	engine->generation = angles_worker_generation();
+	dlist_init(&engine->ready[0]);
+	dlist_init(&engine->ready[1]);
+	dlist_init(&engine->flying);
+	dlist_init(&engine->done);
+	engine->look = true;
+	engine->next_due = angles_clock_now();
+	engine->idle_since_us = angles_clock_mono_us();
+	before_shmem_exit(save_rates, (Datum) 0);
+	read_token(engine);
+
+	MemoryContextSwitchTo(engine->iteration);
+	angles_txn_begin("take over the queue");
+	angles_worker_recheck();
+	angles_claim_take_over(engine);
+	angles_txn_commit();
+	return engine;
+}
+
+static void
+save_rates(int code, Datum arg)
+{
+	/* on a crash the windows are not to be believed anyway */
+	if (code == 0 || code == 1)
+		angles_rate_save();
+	(void) arg;
+}
+
+static void
+read_token(Engine *engine)
+{
+	MemoryContext old = MemoryContextSwitchTo(engine->context);
+	char	   *token = angles_secret_notion(NULL, &engine->token_source);
+
+	if (token == NULL || engine->token == NULL || strcmp(token, engine->token) != 0)
+		engine->token_refused = false;
+	angles_secret_free(engine->token);
+	engine->token = token;
+	engine->fingerprint = token ? angles_secret_fingerprint(token) : 0;
+	MemoryContextSwitchTo(old);
+}
+
+/* ---- answers ---- */
+
+static void
+take_answers(Engine *engine)
+{
+	AnglesNetAnswer *net;
+
+	while ((net = angles_net_take(engine->net)) != NULL)
+	{
+		Action	   *action = (Action *) net->tag;
+		MemoryContext old = MemoryContextSwitchTo(action->context);
+
+		ANGLES_KILL_POINT("answer_taken");
+		action->answer = angles_notion_read(net, action->request->writes);
+		action->server_date = net->server_date;
+		MemoryContextSwitchTo(old);
+		pfree(net->body);
+		pfree(net);
+		dlist_delete(&action->node);
+		engine->n_flying--;
+		note_health(engine, action->answer);
+		if (send_again_later(engine, action))
+			continue;
+		if (action->kind == ACTION_CREATE && action->answer->committed_id != NULL &&
+			angles_notion_parse_id(action->answer->committed_id) != NULL)
+		{
+			/* Notion says what it made before it gave up: read that page, never post again */
+			old = MemoryContextSwitchTo(action->context);
+			action->kind = ACTION_FETCH;
+			action->page_id = angles_notion_parse_id(action->answer->committed_id);
+			action->request = angles_notion_get_page(action->page_id);
+			MemoryContextSwitchTo(old);
+			dlist_push_head(&engine->ready[action->priority], &action->node);
+			engine->n_ready++;
+			continue;
+		}
+		dlist_push_tail(&engine->done, &action->node);
+		engine->n_done++;
+	}
+}
+
+/*
+ * A refusal of the whole connection says nothing about the row: the request keeps its place, burns no
+ * attempt and goes out again when the connection may be used. Returns whether that is so.
+ */
+static bool
+send_again_later(Engine *engine, Action *action)
+{
+	NotionAnswer *answer = action->answer;
+
+	/* one who waits for the result of a check wants this answer */
+	if (action->kind == ACTION_CHECK)
+		return false;
+	if (answer->verdict == NOTION_LIMITED)
+		angles_rate_pause(engine->fingerprint, Max(answer->retry_after_s, 1),
+						  answer->reason ? answer->reason : answer->code);
+	else if (answer->verdict == NOTION_BLOCKED)
+		angles_rate_pause(engine->fingerprint, 3600, answer->reason);
+	else if (answer->verdict == NOTION_UNAUTHORIZED)
+	{
+		char	   *refused = pstrdup(engine->token ? engine->token : "");
+
+		/* a file may hold a newer one already */
+		read_token(engine);
+		engine->token_refused = engine->token != NULL && strcmp(engine->token, refused) == 0;
+		angles_secret_free(refused);
+	}
+	else
+		return false;
+	dlist_push_head(&engine->ready[action->priority], &action->node);
+	engine->n_ready++;
+	return true;
+}
+
+/* The breaker counts what is the network's or the remote's fault, never a refusal of content. */
+static void
+note_health(Engine *engine, const NotionAnswer *answer)
+{
+	if (answer->verdict == NOTION_RETRY || answer->verdict == NOTION_IN_DOUBT)
+		angles_breaker_failure(engine->fingerprint);
+	else
+		angles_breaker_success(engine->fingerprint);
+}
+
+/* ---- the database ---- */
+
+static bool
+database_has_work(Engine *engine)
+{
+	bool		lists_low = engine->n_ready < ENGINE_LOW_WATER;
+
+	if (engine->look || engine->n_done >= ENGINE_SETTLE)
+		return true;
+	if (engine->n_done > 0 && (engine->n_ready == 0 || engine->n_flying == 0))
+		return true;
+	if (engine->setup_pending && angles_clock_mono_us() >= engine->setup_not_before_us &&
+		engine->n_ready == 0)
+		return true;
+	if (!lists_low)
+		return false;
+	if (engine->more[0] || engine->more[1])
+		return true;
+	return engine->next_due != 0 && engine->next_due <= angles_clock_now();
+}
+
+/*
+ * All that is to be done in the database now, in one transaction with one flush. It commits
+ * synchronously: the claims in it are the proof that what is sent is durable.
+ */
+static void
+work_in_database(Engine *engine)
+{
+	int			ready_before = engine->n_ready;
+	bool		folded_all;
+
+	engine->look = false;
+	angles_txn_begin("synchronize with Notion");
+	angles_worker_recheck();
+	angles_settle(engine);
+	ANGLES_KILL_POINT("settled");
+	folded_all = !angles_fold(engine);
+	angles_calls_step(engine);
+	if (engine->token != NULL && !engine->token_refused)
+	{
+		if (angles_clock_mono_us() >= engine->setup_not_before_us)
+			angles_setup_step(engine);
+		if (engine->n_ready < ENGINE_LOW_WATER)
+			angles_claim(engine);
+	}
+	report_connection(engine);
+	angles_calls_step(engine);
+	ANGLES_KILL_POINT("before_claim_commit");
+	if (engine->n_ready > ready_before)
+		angles_txn_commit();
+	else
+		angles_txn_commit_async();
+	ANGLES_KILL_POINT("after_claim_commit");
+	angles_calls_reply(engine);
+	angles_changelog_marks(forget_mark, NULL);
+	if (!folded_all)
+		engine->look = true;
+	else
+		angles_fold_rotate();
+	engine->idle_since_us = angles_clock_mono_us();
+}
+
+static void
+forget_mark(int32 link_id, void *arg)
+{
+	angles_changelog_forget_mark(link_id);
+	(void) arg;
+}
+
+/* Opens and closes the alerts about the connection as a whole, only when something changed. */
+static void
+report_connection(Engine *engine)
+{
+	static int	reported = -1;
+	int			now = engine->token == NULL ? 1 : engine->token_refused ? 2 : 0;
+
+	if (now == reported)
+		return;
+	reported = now;
+	if (now == 1)
+		angles_alert_open("notion_token", "critical", "there is no token for Notion",
+						  "Changes are kept in the queue.",
+						  "Set angles.notion_token_file and reload the configuration.");
+	else if (now == 2)
+		angles_alert_open("notion_token", "critical", "Notion refuses the token",
+						  "Changes are kept in the queue.",
+						  "Put a valid token where it comes from and reload the configuration; "
+						  "SELECT * FROM angles.check_notion() shows more.");
+	else
+		angles_alert_close("notion_token");
+}
+
+/* ---- sending ---- */
+
+/* Sends what may be sent now. Returns the milliseconds until more may be sent, -1: no such time. */
+static long
+send_requests(Engine *engine)
+{
+	int64		wait_us = -1;
+
+	for (int priority = 0; priority < 2; priority++)
+	{
+		dlist_mutable_iter iter;
+
+		dlist_foreach_modify(iter, &engine->ready[priority])
+		{
+			Action	   *action = dlist_container(Action, node, iter.cur);
+			int64		blocked;
+
+			if (engine->n_flying >= angles_guc_notion_concurrency)
+				return -1;
+			if (engine->token == NULL || (engine->token_refused && action->kind != ACTION_CHECK))
+				return -1;
+			if (must_be_planned_again(engine, action))
+				continue;
+			blocked = action->not_before_us - angles_clock_mono_us();
+			if (blocked > 0)
+			{
+				wait_us = wait_us < 0 ? blocked : Min(wait_us, blocked);
+				continue;
+			}
+			if ((blocked = angles_breaker_ask(engine->fingerprint)) > 0 ||
+				(blocked = angles_rate_take(engine->fingerprint, angles_guc_notion_rate_limit,
+											priority == PRIORITY_BACKLOG
+											? ANGLES_RATE_BACKLOG
+											: ANGLES_RATE_INTERACTIVE)) > 0)
+			{
+				wait_us = wait_us < 0 ? blocked : Min(wait_us, blocked);
+				break;
+			}
+			dlist_delete(&action->node);
+			engine->n_ready--;
+			send_one(engine, action);
+		}
+	}
+	return wait_us < 0 ? -1 : (long) (wait_us / 1000 + 1);
+}
+
+/*
+ * What was planned with another mapping is not sent: its entry is claimed, so it is planned again by
+ * way of an answer that says "not sent".
+ */
+static bool
+must_be_planned_again(Engine *engine, Action *action)
+{
+	if (action->links_version == angles_links_version() || action->kind == ACTION_CHECK ||
+		action->kind == ACTION_FETCH)
+		return false;
+	action->answer = MemoryContextAllocZero(action->context, sizeof(NotionAnswer));
+	action->answer->verdict = NOTION_RETRY;
+	action->answer->code = "replanned";
+	action->answer->message = "the link changed before this was sent";
+	action->answer->retry_after_s = -1;
+	dlist_delete(&action->node);
+	engine->n_ready--;
+	dlist_push_tail(&engine->done, &action->node);
+	engine->n_done++;
+	return true;
+}
+
+static void
+send_one(Engine *engine, Action *action)
+{
+	NotionRequest *request = action->request;
+	AnglesNetRequest net = {0};
+
+	net.method = request->method;
+	net.url = psprintf("%s%s", angles_guc_notion_url, request->path);
+	net.token = engine->token;
+	net.headers[0] = psprintf("Notion-Version: %s", angles_guc_notion_version);
+	if (request->body != NULL)
+	{
+		net.headers[1] = "Content-Type: application/json";
+		net.body = request->body;
+		net.body_len = strlen(request->body);
+	}
+	net.tag = action;
+	angles_net_start(engine->net, &net);
+	dlist_push_tail(&engine->flying, &action->node);
+	engine->n_flying++;
+	if (action->link_id != 0)
+		angles_counts(engine, action->link_id)->requests++;
+	if (action->kind == ACTION_CREATE)
+		ANGLES_KILL_POINT("create_started");
+	engine->idle_since_us = angles_clock_mono_us();
+}
+
+/* ---- waiting ---- */
+
+/* Milliseconds until there is something to do without being told; -1: none; ends when long idle. */
+static long
+next_wait(Engine *engine, long sending_wait)
+{
+	long		wait = sending_wait;
+	long		net = angles_net_timeout(engine->net);
+	bool		working = engine->n_flying > 0 || engine->n_ready > 0 || engine->n_done > 0;
+
+	if (database_has_work(engine))
+		return 0;
+	if (net >= 0 && (wait < 0 || net < wait))
+		wait = net;
+	if (engine->next_due != 0 && engine->n_ready < ENGINE_LOW_WATER)
+	{
+		long		due = TimestampDifferenceMilliseconds(angles_clock_now(), engine->next_due);
+
+		wait = wait < 0 ? due : Min(wait, due);
+		working = true;
+	}
+	if (engine->setup_pending && engine->n_ready == 0)
+	{
+		int64		due = (engine->setup_not_before_us - angles_clock_mono_us()) / 1000 + 1;
+
+		due = Max(due, engine->n_flying > 0 ? 100 : 10);
+		wait = wait < 0 ? (long) due : Min(wait, (long) due);
+		working = true;
+	}
+	/* whoever waits in SQL may go away without a word to this process */
+	if (angles_calls_waiting(engine))
+	{
+		wait = wait < 0 ? 100 : Min(wait, 100);
+		engine->look = engine->look || !working;
+		working = true;
+	}
+	if (!working)
+	{
+		int64		left = (int64) angles_guc_sync_idle_timeout -
+			(angles_clock_mono_us() - engine->idle_since_us) / 1000;
+
+		if (left <= 0)
+			angles_worker_exit_idle();
+		wait = wait < 0 ? (long) left : Min(wait, (long) left);
+	}
+	return wait;
+}

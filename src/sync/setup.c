@@ -1,0 +1,540 @@
+/*
+ * setup.c
+ *		What a link needs before its rows can flow: its Notion database, the ids of its properties, the
+ *		pages that are there already, and the rows that were there before the link.
+ *
+ * Each link takes one step at a time. The steps of a link, and what each leaves behind durably, are
+ * drawn in README.md; after a crash a link goes on from its state.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "core/clock.h"
+#include "core/guc.h"
+#include "core/json.h"
+#include "core/txn.h"
+#include "sync/engine.h"
+#include "worker/worker.h"
+
+/* Rows of a first push that are put into the queue at a time, and the backlog that is enough. */
+#define PUSH_PART 1000
+#define PUSH_ENOUGH 2000
+
+typedef enum SetupStep
+{
+	STEP_CREATE_DATABASE = 1,
+	STEP_SEARCH,				/* is there a database with our marker, made in doubt? */
+	STEP_LOOK_AT_DATABASE,		/* one candidate of the search, or a bound database id */
+	STEP_READ_SCHEMA,
+	STEP_ADD_PROPERTIES,
+	STEP_LIST_PAGES
+} SetupStep;
+
+typedef struct ScanJob
+{
+	Link	   *link;
+	char	   *cursor;
+	RowSet	   *keys;
+	MemoryContext result;
+} ScanJob;
+
+static bool has_setup_action(Engine *engine, int32 link_id);
+static void plan_setup(Engine *engine, Link *link);
+static void plan_create(Engine *engine, Link *link);
+static void plan_push(Engine *engine, Link *link);
+static void start_reconcile(Link *link);
+static void scan_job(void *arg);
+static Action *setup_action(Engine *engine, Link *link, SetupStep step);
+static void launch(Engine *engine, Action *action, NotionRequest *request, MemoryContext old);
+static void settle_database(Engine *engine, Link *link, Action *action);
+static void settle_search(Engine *engine, Link *link, Action *action);
+static void settle_schema(Engine *engine, Link *link, Action *action);
+static void settle_pages(Engine *engine, Link *link, Action *action);
+static void settle_setup_failure(Engine *engine, Link *link, Action *action);
+static void columns_of(Link *link, bool only_missing, List **columns, List **relations);
+static void set_link(Link *link, const char *assignments, const char *a, const char *b);
+
+void
+angles_setup_step(Engine *engine)
+{
+	ListCell   *lc;
+
+	engine->setup_pending = false;
+	foreach(lc, angles_links())
+	{
+		Link	   *link = (Link *) lfirst(lc);
+
+		if (link->paused || link->fenced || link->problem != NULL ||
+			has_setup_action(engine, link->id))
+			continue;
+		if (link->state == LINK_ACTIVE && link->reconcile)
+			start_reconcile(link);
+		if (link->state != LINK_ACTIVE)
+		{
+			engine->setup_pending = true;
+			plan_setup(engine, link);
+		}
+		else if (link->reconcile)
+			engine->setup_pending = true;
+	}
+}
+
+static bool
+has_setup_action(Engine *engine, int32 link_id)
+{
+	dlist_head *lists[] = {&engine->ready[0], &engine->ready[1], &engine->flying, &engine->done};
+
+	for (int l = 0; l < lengthof(lists); l++)
+	{
+		dlist_iter	iter;
+
+		dlist_foreach(iter, lists[l])
+		{
+			Action	   *action = dlist_container(Action, node, iter.cur);
+
+			if (action->kind == ACTION_SETUP && action->link_id == link_id)
+				return true;
+		}
+	}
+	return false;
+}
+
+static void
+plan_setup(Engine *engine, Link *link)
+{
+	Action	   *action;
+	MemoryContext old;
+
+	switch (link->state)
+	{
+		case LINK_CREATING:
+			plan_create(engine, link);
+			break;
+		case LINK_BINDING:
+			action = setup_action(engine, link, STEP_READ_SCHEMA);
+			old = MemoryContextSwitchTo(action->context);
+			launch(engine, action, angles_notion_get_data_source(link->data_source_id), old);
+			break;
+		default:
+			plan_push(engine, link);
+			break;
+	}
+}
+
+/*
+ * Makes the database. The intent is committed before the request leaves; as long as it is there and
+ * no database is known, a database with our marker may exist and is looked for first.
+ */
+static void
+plan_create(Engine *engine, Link *link)
+{
+	static SPIPlanPtr intent = NULL;
+	Oid			types[3] = {INT4OID, TIMESTAMPTZOID, INT8OID};
+	Datum		values[3] = {Int32GetDatum(link->id), TimestampTzGetDatum(angles_clock_now()),
+	Int64GetDatum((int64) angles_guc_notion_verify_window * 1000)};
+	List	   *columns;
+	List	   *relations;
+	Action	   *action;
+	MemoryContext old;
+
+	/* claims the right to create: no intent yet, or one that was looked into often and long enough */
+	if (angles_spi_exec(&intent,
+						"UPDATE angles.links SET create_intent_at = $2, create_lookups = 0"
+						" WHERE id = $1 AND (create_intent_at IS NULL OR create_lookups >= 2"
+						"  AND create_intent_at + $3 * interval '1 microsecond' <= $2)",
+						3, types, values, NULL, SPI_OK_UPDATE) == 0)
+	{
+		action = setup_action(engine, link, STEP_SEARCH);
+		old = MemoryContextSwitchTo(action->context);
+		launch(engine, action, angles_notion_search_data_sources(link->title), old);
+		return;
+	}
+	columns_of(link, false, &columns, &relations);
+	action = setup_action(engine, link, STEP_CREATE_DATABASE);
+	old = MemoryContextSwitchTo(action->context);
+	launch(engine, action,
+		   angles_notion_create_database(link->parent_id, link->title,
+										 psprintf("Kept in sync with PostgreSQL table %s.%s by "
+												  "angles. Do not remove this mark: %s",
+												  link->schema, link->table, link->marker),
+										 columns, relations), old);
+}
+
+static Action *
+setup_action(Engine *engine, Link *link, SetupStep step)
+{
+	Action	   *action = angles_action_make(engine, ACTION_SETUP, link->id);
+
+	action->step = step;
+	return action;
+}
+
+static void
+launch(Engine *engine, Action *action, NotionRequest *request, MemoryContext old)
+{
+	action->request = request;
+	MemoryContextSwitchTo(old);
+	action->not_before_us = engine->setup_not_before_us;
+	angles_action_ready(engine, action);
+}
+
+/* Properties to make: all of the link, or only those Notion has not got yet. */
+static void
+columns_of(Link *link, bool only_missing, List **columns, List **relations)
+{
+	*columns = NIL;
+	*relations = NIL;
+	for (int i = 0; i < link->n_columns; i++)
+	{
+		SyncColumn *column = &link->columns[i];
+
+		if (column->problem != NULL || (only_missing && column->c.property_id != NULL))
+			continue;
+		if (column->c.type == ANGLES_PROP_RELATION && column->ref_data_source == NULL)
+			continue;
+		*columns = lappend(*columns, &column->c);
+		*relations = lappend(*relations, column->ref_data_source);
+	}
+}
+
+/* ---- the rows that were there before ---- */
+
+/*
+ * A full compare begins when every transaction that was open when it was asked for has ended: one of
+ * them may be the very one whose changes could not be captured.
+ */
+static void
+start_reconcile(Link *link)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(link->id)};
+
+	angles_spi_exec(&plan,
+					"UPDATE angles.links SET"
+					" state = CASE WHEN reconcile_after <= pg_snapshot_xmin(pg_current_snapshot())"
+					"  THEN 'binding' ELSE state END,"
+					" reconcile = reconcile_after IS NULL"
+					"  OR reconcile_after > pg_snapshot_xmin(pg_current_snapshot()),"
+					" reconcile_after = CASE"
+					"  WHEN reconcile_after <= pg_snapshot_xmin(pg_current_snapshot()) THEN NULL"
+					"  ELSE COALESCE(reconcile_after, pg_snapshot_xmax(pg_current_snapshot())) END,"
+					" push_cursor = NULL, push_done = 0, push_started_at = NULL"
+					" WHERE id = $1 AND (reconcile_after IS NULL"
+					"  OR reconcile_after <= pg_snapshot_xmin(pg_current_snapshot()))",
+					1, types, values, NULL, SPI_OK_UPDATE);
+}
+
+static void
+plan_push(Engine *engine, Link *link)
+{
+	static SPIPlanPtr backlog = NULL;
+	static SPIPlanPtr put = NULL;
+	static SPIPlanPtr pages = NULL;
+	static SPIPlanPtr cursor_plan = NULL;
+	Oid			types[3] = {INT4OID, TEXTARRAYOID, TEXTOID};
+	Datum		values[3] = {Int32GetDatum(link->id)};
+	RowSet		keys = {0};
+	ScanJob		job = {link, NULL, &keys, CurrentMemoryContext};
+	ErrorData  *error;
+
+	if (angles_spi_exec(&backlog,
+						"SELECT FROM angles.queue_entries WHERE state = 'ready' AND priority = 1"
+						" AND link_id = $1 LIMIT " CppAsString2(PUSH_ENOUGH),
+						1, types, values, NULL, SPI_OK_SELECT) >= PUSH_ENOUGH)
+		return;
+	angles_spi_exec(&cursor_plan, "SELECT push_cursor FROM angles.links WHERE id = $1",
+					1, types, values, NULL, SPI_OK_SELECT);
+	job.cursor = angles_spi_text(0, 1, CurrentMemoryContext);
+	error = angles_txn_try(scan_job, &job, true);
+	if (error != NULL)
+	{
+		angles_alert_open(psprintf("unreadable:%d", link->id), "critical",
+						  psprintf("could not read %s.%s: %s", link->schema, link->table,
+								   error->message),
+						  "The first push waits.",
+						  "Give the table's owner the right to read it, or correct the filter.");
+		engine->setup_not_before_us = angles_clock_mono_us() + 5 * USECS_PER_SEC;
+		return;
+	}
+	if (keys.n > 0)
+	{
+		values[1] = angles_rows_keys(&keys);
+		angles_spi_exec(&put,
+						"INSERT INTO angles.queue_entries (link_id, key, seq, priority, state,"
+						" enqueued_at) SELECT $1, k.key, nextval('angles.queue_seq'), 1, 'ready',"
+						" clock_timestamp() FROM (SELECT key FROM unnest($2) WITH ORDINALITY"
+						"  AS u (key, n) ORDER BY n) k ON CONFLICT (link_id, key) DO NOTHING",
+						2, types, values, NULL, SPI_OK_INSERT);
+		set_link(link, "push_cursor = $2, push_done = push_done + $3::bigint,"
+				 " push_started_at = COALESCE(push_started_at, clock_timestamp())",
+				 TextDatumGetCString(keys.keys[keys.n - 1]), psprintf("%d", keys.n));
+	}
+	if (keys.n < PUSH_PART)
+	{
+		/* pages whose rows have gone meanwhile: they are planned as deletions, within the limit */
+		angles_spi_exec(&pages,
+						"INSERT INTO angles.queue_entries (link_id, key, seq, priority, state,"
+						" enqueued_at) SELECT link_id, key, nextval('angles.queue_seq'), 1, 'ready',"
+						" clock_timestamp() FROM angles.pages WHERE link_id = $1"
+						" AND state IN ('live', 'intent') ON CONFLICT (link_id, key) DO NOTHING",
+						1, types, values, NULL, SPI_OK_INSERT);
+		set_link(link, "state = 'active', push_cursor = NULL", NULL, NULL);
+	}
+	engine->more[PRIORITY_BACKLOG] = true;
+}
+
+static void
+scan_job(void *arg)
+{
+	ScanJob    *job = (ScanJob *) arg;
+	Link	   *link = job->link;
+	Oid			types[2] = {TEXTOID, INT4OID};
+	Datum		values[2] = {0, Int32GetDatum(PUSH_PART)};
+	char		nulls[3] = {job->cursor ? ' ' : 'n', ' ', '\0'};
+	int			n_keys = list_length(link->keys);
+	uint64		n;
+
+	if (job->cursor)
+		values[0] = CStringGetTextDatum(job->cursor);
+	SetUserIdAndSecContext(link->owner,
+						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	n = angles_spi_exec(&link->scan_plan, link->scan_sql, 2, types, values, nulls, SPI_OK_SELECT);
+	for (uint64 i = 0; i < n; i++)
+	{
+		char	   *texts[INDEX_MAX_KEYS];
+		MemoryContext old = MemoryContextSwitchTo(job->result);
+
+		for (int k = 0; k < n_keys; k++)
+			texts[k] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, k + 1);
+		angles_rows_add(job->keys, link->id, angles_key_text(n_keys, texts));
+		MemoryContextSwitchTo(old);
+	}
+}
+
+/* ---- answers ---- */
+
+void
+angles_setup_settle(Engine *engine, Action *action)
+{
+	Link	   *link = angles_link_find(action->link_id);
+
+	if (link == NULL)
+		return;
+	if (action->answer->verdict != NOTION_DONE)
+	{
+		settle_setup_failure(engine, link, action);
+		return;
+	}
+	engine->setup_not_before_us = 0;
+	angles_alert_close(psprintf("setup:%d", link->id));
+	switch ((SetupStep) action->step)
+	{
+		case STEP_CREATE_DATABASE:
+		case STEP_LOOK_AT_DATABASE:
+			settle_database(engine, link, action);
+			break;
+		case STEP_SEARCH:
+			settle_search(engine, link, action);
+			break;
+		case STEP_READ_SCHEMA:
+		case STEP_ADD_PROPERTIES:
+			settle_schema(engine, link, action);
+			break;
+		case STEP_LIST_PAGES:
+			settle_pages(engine, link, action);
+			break;
+	}
+}
+
+/* A database object: the one just made, or a candidate that must carry our marker. */
+static void
+settle_database(Engine *engine, Link *link, Action *action)
+{
+	JsonbContainer *database = &action->answer->json->root;
+	JsonbContainer *description = angles_json_get_container(database, "description");
+	JsonbContainer *first = angles_json_element(angles_json_get_container(database, "data_sources"),
+												0);
+	char	   *id = angles_json_get_text(database, "id");
+	char	   *source = first ? angles_json_get_text(first, "id") : NULL;
+
+	if (action->step == STEP_LOOK_AT_DATABASE &&
+		(description == NULL || strstr(angles_codec_plain_text(description), link->marker) == NULL))
+		return;
+	if (id == NULL || source == NULL)
+	{
+		set_link(link, "paused = true, pause_reason = $2",
+				 "Notion's answer names no data source of the new database", NULL);
+		return;
+	}
+	set_link(link, "state = 'binding', database_id = $2::uuid, data_source_id = $3::uuid,"
+			 " create_intent_at = NULL", id, source);
+}
+
+/* Candidates are looked at one by one: what a search tells does not hold the description. */
+static void
+settle_search(Engine *engine, Link *link, Action *action)
+{
+	JsonbContainer *results = angles_json_get_container(&action->answer->json->root, "results");
+	int			n = results ? JsonContainerSize(results) : 0;
+
+	set_link(link, "create_lookups = create_lookups + 1", NULL, NULL);
+	engine->setup_not_before_us = angles_clock_mono_us() +
+		(int64) angles_guc_notion_verify_window * 1000 / 3;
+	for (int i = 0; i < n; i++)
+	{
+		JsonbContainer *source = angles_json_element(results, i);
+		JsonbContainer *parent = source ? angles_json_get_container(source, "parent") : NULL;
+		char	   *database = parent ? angles_json_get_text(parent, "database_id") : NULL;
+		Action	   *look;
+		MemoryContext old;
+
+		if (database == NULL || angles_notion_parse_id(database) == NULL)
+			continue;
+		look = setup_action(engine, link, STEP_LOOK_AT_DATABASE);
+		old = MemoryContextSwitchTo(look->context);
+		look->request = angles_notion_get_database(database);
+		MemoryContextSwitchTo(old);
+		angles_action_ready(engine, look);
+	}
+}
+
+/* Takes the property ids; makes the properties that are missing; then lists the pages. */
+static void
+settle_schema(Engine *engine, Link *link, Action *action)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[4] = {INT4OID, TEXTOID, TEXTOID, TEXTOID};
+	JsonbContainer *source = &action->answer->json->root;
+	List	   *columns;
+	List	   *relations;
+	Action	   *next;
+	MemoryContext old;
+
+	for (int i = 0; i < link->n_columns; i++)
+	{
+		AnglesColumn *column = &link->columns[i].c;
+		JsonbContainer *property = angles_notion_property(source, column);
+		char	   *type = property ? angles_json_get_text(property, "type") : NULL;
+		char	   *problem = NULL;
+
+		if (property == NULL || type == NULL)
+			continue;
+		if (strcmp(type, angles_codec_type_name(column->type)) != 0)
+			problem = psprintf("property \"%s\" is %s in Notion, not %s; call angles.alter_link()",
+							   column->property_name, type, angles_codec_type_name(column->type));
+		Datum		values[4] = {Int32GetDatum(link->id),
+			CStringGetTextDatum(column->property_name),
+			CStringGetTextDatum(angles_json_get_text(property, "id")),
+		problem ? CStringGetTextDatum(problem) : (Datum) 0};
+
+		column->property_id = angles_json_get_text(property, "id");
+		angles_spi_exec(&plan,
+						"UPDATE angles.link_columns SET property_id = $3, problem = $4"
+						" WHERE link_id = $1 AND property_name = $2",
+						4, types, values, problem ? "    " : "   n", SPI_OK_UPDATE);
+	}
+	columns_of(link, true, &columns, &relations);
+	if (columns != NIL && action->step == STEP_READ_SCHEMA)
+	{
+		next = setup_action(engine, link, STEP_ADD_PROPERTIES);
+		old = MemoryContextSwitchTo(next->context);
+		next->request = angles_notion_add_properties(link->data_source_id, columns, relations);
+	}
+	else
+	{
+		next = setup_action(engine, link, STEP_LIST_PAGES);
+		old = MemoryContextSwitchTo(next->context);
+		next->request = angles_notion_list_pages(link->data_source_id, NULL);
+	}
+	MemoryContextSwitchTo(old);
+	angles_action_ready(engine, next);
+}
+
+/* Pages that carry a key are the rows' from now on: a link made anew makes no page twice. */
+static void
+settle_pages(Engine *engine, Link *link, Action *action)
+{
+	JsonbContainer *answer = &action->answer->json->root;
+	JsonbContainer *results = angles_json_get_container(answer, "results");
+	char	   *cursor = angles_json_get_text(answer, "next_cursor");
+	int			n = results ? JsonContainerSize(results) : 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		JsonbContainer *page = angles_json_element(results, i);
+
+		if (page != NULL)
+			angles_settle_known_page(engine, link, page);
+	}
+	if (angles_json_get_bool(answer, "has_more", false) && cursor != NULL)
+	{
+		Action	   *next = setup_action(engine, link, STEP_LIST_PAGES);
+		MemoryContext old = MemoryContextSwitchTo(next->context);
+
+		next->request = angles_notion_list_pages(link->data_source_id, cursor);
+		MemoryContextSwitchTo(old);
+		angles_action_ready(engine, next);
+		return;
+	}
+	set_link(link, "state = 'pushing', push_cursor = NULL, push_done = 0", NULL, NULL);
+}
+
+static void
+settle_setup_failure(Engine *engine, Link *link, Action *action)
+{
+	NotionAnswer *answer = action->answer;
+
+	switch (answer->verdict)
+	{
+		case NOTION_IN_DOUBT:
+		case NOTION_CONFLICT:
+		case NOTION_RETRY:
+		case NOTION_LIMITED:
+		case NOTION_BLOCKED:
+		case NOTION_UNAUTHORIZED:
+			/* a create that surely never arrived leaves no doubt behind */
+			if (action->step == STEP_CREATE_DATABASE && answer->verdict != NOTION_IN_DOUBT &&
+				answer->verdict != NOTION_CONFLICT)
+				set_link(link, "create_intent_at = NULL", NULL, NULL);
+			engine->setup_not_before_us = angles_clock_mono_us() +
+				angles_backoff_us(1, answer->retry_after_s);
+			break;
+		default:
+			if (action->step == STEP_LOOK_AT_DATABASE)
+				break;
+			if (action->step == STEP_CREATE_DATABASE)
+				set_link(link, "create_intent_at = NULL", NULL, NULL);
+			set_link(link, "paused = true, pause_reason = $2", answer->message, NULL);
+			angles_alert_open(psprintf("setup:%d", link->id), "critical",
+							  psprintf("the link of %s.%s could not be set up", link->schema,
+									   link->table),
+							  answer->message,
+							  psprintf("Share the parent page or data source with the connection, "
+									   "then SELECT angles.resume('%s').",
+									   quote_qualified_identifier(link->schema, link->table)));
+			break;
+	}
+}
+
+/* Updates the link's row; $2 and $3 are texts for "assignments", which is never foreign text. */
+static void
+set_link(Link *link, const char *assignments, const char *a, const char *b)
+{
+	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[3] = {Int32GetDatum(link->id), a ? CStringGetTextDatum(a) : (Datum) 0,
+	b ? CStringGetTextDatum(b) : (Datum) 0};
+	char		nulls[4] = {' ', a ? ' ' : 'n', b ? ' ' : 'n', '\0'};
+	char	   *sql = psprintf("UPDATE angles.links SET %s, changed_at = clock_timestamp()"
+							   " WHERE id = $1 AND ($2 IS NULL OR true) AND ($3 IS NULL OR true)",
+							   assignments);
+
+	if (SPI_execute_with_args(sql, 3, types, values, nulls, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not update link %d", link->id);
+}
