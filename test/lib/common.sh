@@ -62,7 +62,10 @@ copy_tree() {
 # copy knows nothing of the original, and angles can be installed there without touching the system.
 copy_postgres() {
   local to=$DIR/$1 config prefix part stamp
-  config=$(command -v "${PG_CONFIG:-pg_config}") || die "pg_config not found"
+  # looked for once: later on, that of a copy stands first in PATH
+  : "${SYSTEM_PG_CONFIG:=$(command -v "${PG_CONFIG:-pg_config}")}"
+  config=$SYSTEM_PG_CONFIG
+  [ -n "$config" ] || die "pg_config not found"
   local bin lib share include
   bin=$(realpath "$("$config" --bindir)")
   lib=$(realpath "$("$config" --pkglibdir)")
@@ -98,6 +101,7 @@ copy_postgres() {
 # It has no TCP port: the number names its socket only.
 start_server() {
   local name=$1 data=$RUN/$1 setting; shift
+  rm -rf "$data"
   as_user "$PG_BIN/initdb" -D "$data" -U postgres -A trust -N -E UTF8 --locale=C.UTF-8 \
     > "$RUN/$name.initdb.log" 2>&1 || { cat "$RUN/$name.initdb.log"; return 1; }
   {
@@ -116,9 +120,12 @@ start_server() {
 
 stop_server() {
   local data=$RUN/$1
-  [ ! -f "$data/postmaster.pid" ] ||
-    as_user "$PG_BIN/pg_ctl" -D "$data" -m fast -t 60 stop > /dev/null 2>&1 ||
-    as_user "$PG_BIN/pg_ctl" -D "$data" -m immediate -t 60 stop > /dev/null 2>&1
+  [ ! -f "$data/postmaster.pid" ] || end_server "$data"
+}
+
+end_server() {
+  as_user "$PG_BIN/pg_ctl" -D "$1" -m fast -t 60 stop > /dev/null 2>&1 ||
+    as_user "$PG_BIN/pg_ctl" -D "$1" -m immediate -t 60 stop > /dev/null 2>&1
 }
 
 # Ends what tests left behind after a crash or a time limit: servers and children, each by its pid,

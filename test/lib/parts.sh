@@ -62,10 +62,10 @@ summary() {
 need_build() {
   [ -z "${BUILD_DONE:-}" ] || return "$BUILD_DONE"
   BUILD_DONE=1
-  copy_postgres pg
-  copy_tree build
-  BUILD=$DIR/build
-  make_in build test ANGLES_TEST=1 PG_CONFIG="$PG_BIN/pg_config" all install || return 1
+  copy_postgres "${POSTGRES:-pg}"
+  copy_tree "${TREE:-build}"
+  BUILD=$DIR/${TREE:-build}
+  make_in "${TREE:-build}" test ${HOOKS-ANGLES_TEST=1} PG_CONFIG="$PG_BIN/pg_config" all install || return 1
   BUILD_DONE=0
 }
 
@@ -185,7 +185,7 @@ run_tap() {
   (cd "$BUILD" && limited "$part" env PATH="$PG_BIN:$PATH" TESTDIR="$RUN" PG_TEST_PORT_DIR="$RUN/ports" \
     PG_REGRESS="$(dirname "$("$PG_BIN/pg_config" --pgxs)")/../test/regress/pg_regress" \
     ANGLES_TOP="$BUILD" ANGLES_RECORD_DIR="$RUN/record" ANGLES_PID_DIR="$RUN/pids" "$@" \
-    perl test/bin/tap --jobs "$JOBS" --limit "$limit" --counts "$RUN/counts/$part" \
+    perl test/bin/tap ${COMMENTS:-} --jobs "$JOBS" --limit "$limit" --counts "$RUN/counts/$part" \
     --words perl -I "$(dirname "$("$PG_BIN/pg_config" --pgxs)")/../test/perl" -I test/lib -- \
     $(printf "$dir/%s.pl " $names))
   end_leftovers
@@ -262,9 +262,65 @@ part_soak() {
   run_tap soak test/t ANGLES_SOAK=1
 }
 
+# Figures, with the production build and nothing beside it.
 part_bench() {
-  need_build || return
-  local files=("$BUILD"/test/bench/*.pl)
-  [ -f "${files[0]}" ] || { counted bench 0 0; return; }
+  local POSTGRES=pg-bench TREE=build-bench HOOKS= JOBS=1 COMMENTS=--comments BUILD_DONE= BUILD PG_BIN
   run_tap bench test/bench
+}
+
+# A server under valgrind: pgtap and regress contracts, isolation, and the TAP tests that say
+# "# valgrind: yes" (or TESTS). Each process of the server that valgrind complains about counts as one
+# failure; the sum of the tests counts as well.
+part_valgrind() {
+  local name log errors=0 processes=0 passed=0 failed=0 marked a b
+  # a copy of its own, whose postgres is a script
+  stop_server server
+  SERVER_DONE=
+  local POSTGRES=pg-valgrind TREE=build-valgrind BUILD_DONE= SERVER_DONE= BUILD PG_BIN PATH=$PATH
+  need_build || return
+  as_user mkdir -p "$RUN/valgrind"
+  rm -f "$RUN"/counts/{regress,isolation,pgtap}
+  wrap_postgres || return
+  marked=$(grep -lE '^# valgrind: yes' "$BUILD"/test/t/*.pl 2>/dev/null | sed 's|.*/||' | tr '\n' ' ')
+  export ANGLES_SLOW_FACTOR=20 PGCTLTIMEOUT=600 PG_TEST_TIMEOUT_DEFAULT=3600
+  for name in regress isolation pgtap; do
+    [ -n "$TESTS" ] || { say "valgrind: $name"; "part_$name"; }
+  done
+  stop_server server
+  say "valgrind: tap"
+  TESTS=${TESTS:-${marked:-none}} JOBS=1 run_tap valgrind-tap test/t ANGLES_SLOW_FACTOR=20
+  for name in regress isolation pgtap valgrind-tap; do
+    [ -f "$RUN/counts/$name" ] || { [ -n "$TESTS" ] && [ "$name" != valgrind-tap ] || failed=$((failed + 1)); continue; }
+    read -r a b < "$RUN/counts/$name"
+    passed=$((passed + a)) failed=$((failed + b))
+  done
+  for log in "$RUN"/valgrind/*.log; do
+    [ -f "$log" ] || continue
+    processes=$((processes + 1))
+    # -q: valgrind writes only what it complains about
+    grep -qE '^==[0-9]+==' "$log" || continue
+    errors=$((errors + 1))
+    [ "$errors" -gt 10 ] || { echo "--- $log"; head -n 60 "$log"; }
+  done
+  echo "valgrind: $processes processes, $errors with complaints; passed and failed tests: $passed, $failed"
+  [ "$processes" -gt 0 ] || failed=$((failed + 1))
+  counted valgrind $((passed + processes - errors)) $((failed + errors))
+}
+
+# Puts a script in the place of postgres in the private copy. Setting up a data directory runs as it is:
+# that code is PostgreSQL's alone.
+wrap_postgres() {
+  [ -f "$PG_BIN/postgres.real" ] || as_user mv "$PG_BIN/postgres" "$PG_BIN/postgres.real" || return
+  as_user tee "$PG_BIN/postgres" > /dev/null <<SCRIPT
+#!/bin/sh
+case " \$* " in
+  *" --boot "* | *" --single "* | *" -V "* | *" --version "* | *" -C "* | *" --describe-config "*)
+    exec "$PG_BIN/postgres.real" "\$@" ;;
+esac
+exec valgrind -q --leak-check=no --gen-suppressions=all --trace-children=yes \\
+  --error-limit=no --num-callers=30 --read-var-info=no \\
+  --suppressions="$BUILD/test/valgrind/postgres.supp" --log-file="$RUN/valgrind/%p.log" \\
+  "$PG_BIN/postgres.real" "\$@"
+SCRIPT
+  as_user chmod 755 "$PG_BIN/postgres"
 }
