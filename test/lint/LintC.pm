@@ -120,7 +120,7 @@ sub message_style
 				  if $literal =~ /\.$/ && $literal !~ /\.\.\.$/;
 			}
 			# what ends in a placeholder may be ended by what is put there
-			elsif ($literal !~ /^[A-Z"%(]/ || $literal !~ /[.?!)]"?$|%\w$|%\w\\?"$/)
+			elsif ($literal !~ /^(?:[A-Z"%(]|[a-z_]+\.[a-z_]+ )/ || $literal !~ /[.?!)]"?$|%\w$|%\w\\?"$/)
 			{
 				$found->($file, $line, "$kind is no sentence: \"$literal\"");
 			}

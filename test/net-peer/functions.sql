@@ -1,0 +1,21 @@
+-- The test functions of src/net/nettest.c, for a library built with ANGLES_TEST. Loaded by hand by
+-- test/t/net*.pl; no part of the extension.
+CREATE SCHEMA nettest;
+
+CREATE FUNCTION nettest.request(
+    method text, url text, token text DEFAULT NULL, headers text[] DEFAULT NULL,
+    body text DEFAULT NULL, n integer DEFAULT 1, width integer DEFAULT 1,
+    keep boolean DEFAULT false,
+    OUT tag integer, OUT result text, OUT status integer, OUT answer text, OUT too_large boolean,
+    OUT is_json boolean, OUT retry_after_s integer, OUT server_date timestamptz,
+    OUT request_id text, OUT problem text, OUT us bigint)
+RETURNS SETOF record LANGUAGE C AS '$libdir/angles', 'angles_net_test_request';
+
+CREATE FUNCTION nettest.count_fds(only_inheritable boolean) RETURNS integer
+LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_count_fds';
+
+CREATE FUNCTION nettest.threads_block_signals(url text) RETURNS text
+LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_threads_block_signals';
+
+CREATE FUNCTION nettest.leak(url text) RETURNS void
+LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_leak';
