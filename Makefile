@@ -101,7 +101,6 @@ ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=angles
 ifdef ANGLES_TEST
 TAP_TESTS = 1
 PROVE_TESTS = $(sort $(wildcard test/t/*.pl))
-PROVE_FLAGS = -I test/lib
 endif
 
 EXTRA_CLEAN = .deps results output_iso regression.diffs regression.out tmp_check tmp_check_iso \
@@ -109,6 +108,9 @@ EXTRA_CLEAN = .deps results output_iso regression.diffs regression.out tmp_check
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+# PGXS empties this variable, so it comes after.
+PROVE_FLAGS += -I test/lib
 
 # clang does not know four of the flags that a PostgreSQL built by gcc hands on.
 ifneq ($(findstring clang,$(notdir $(CC))),)

@@ -72,7 +72,7 @@ need_build() {
 # Runs make in a copy of the tree: name of the copy, name of the log, arguments. Shows errors.
 make_in() {
   local where=$DIR/$1 log=$RUN/make-$2.log; shift 2
-  limited build make -C "$where" "$@" > "$log" 2>&1 && return 0
+  limited build make -k -C "$where" "$@" > "$log" 2>&1 && return 0
   # compiler's command lines have these words in their switches
   grep -vE '^[^ ]*(gcc|clang|cc)[^ ]* -' "$log" | grep -E -A 3 'error|warning|Error|undefined' |
     head -n 60 | grep . || tail -n 40 "$log"
