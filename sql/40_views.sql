@@ -1,0 +1,35 @@
+/*
+ * 40_views.sql
+ *		What people read. Row level detail stays with those who may read the linked tables: these views
+ *		show keys and states, never values.
+ */
+
+CREATE VIEW angles.change_log AS
+	SELECT * FROM angles.change_log_0
+	UNION ALL SELECT * FROM angles.change_log_1
+	UNION ALL SELECT * FROM angles.change_log_2
+	UNION ALL SELECT * FROM angles.change_log_3;
+COMMENT ON VIEW angles.change_log IS 'captured changes that the sync worker has not taken into the queue yet';
+
+CREATE VIEW angles.queue AS
+	SELECT l.relid AS "table", q.key, q.state, q.enqueued_at, now() - q.enqueued_at AS age,
+		q.attempts, q.next_at, q.class, q.code, q.message, q.hint
+	FROM angles.queue_entries q JOIN angles.links l ON l.id = q.link_id
+	UNION ALL
+	SELECT l.relid, c.key, 'captured', c.at, now() - c.at, 0, NULL, NULL, NULL, NULL, NULL
+	FROM angles.change_log c JOIN angles.links l ON l.id = c.link_id
+	WHERE l.state <> 'unlinked';
+COMMENT ON VIEW angles.queue IS 'every change that Notion has not acknowledged, and why';
+
+CREATE VIEW angles.parked AS
+	SELECT l.relid AS "table", q.key, q.parked_at, q.attempts, q.class, q.code, q.message, q.hint
+	FROM angles.queue_entries q JOIN angles.links l ON l.id = q.link_id
+	WHERE q.state = 'parked';
+COMMENT ON VIEW angles.parked IS 'rows that cannot be sent as they are; a change of the row, or angles.retry(), tries again';
+
+CREATE VIEW angles.held_deletes AS
+	SELECT l.relid AS "table", COALESCE(q.message, q.class) AS cause, count(*) AS pages,
+		min(q.enqueued_at) AS since, (array_agg(q.key ORDER BY q.seq))[1:10] AS some_keys
+	FROM angles.queue_entries q JOIN angles.links l ON l.id = q.link_id
+	WHERE q.state = 'held' GROUP BY 1, 2;
+COMMENT ON VIEW angles.held_deletes IS 'deletions that wait for angles.approve(table) or angles.refuse(table)';
