@@ -15,14 +15,14 @@
 typedef enum AnglesNetResult
 {
 	ANGLES_NET_ANSWERED,		/* a complete HTTP answer of any status */
-	ANGLES_NET_NOT_SENT,		/* surely never reached the server: refused, DNS, TLS, proxy, connect timeout */
-	ANGLES_NET_UNKNOWN			/* it may have been done: reset, timeout or cut after the first byte left */
+	ANGLES_NET_NOT_SENT,		/* not one byte of it left: refused, DNS, TLS, proxy, connect timeout */
+	ANGLES_NET_UNKNOWN			/* it may have been done: reset, timeout, cut or too large after that */
 } AnglesNetResult;
 
 typedef struct AnglesNetRequest
 {
-	const char *method;			/* "GET", "POST", "PATCH", "DELETE" */
-	const char *url;			/* absolute */
+	const char *method;			/* "GET", "POST", "PATCH", "PUT", "DELETE" */
+	const char *url;			/* absolute, percent-encoded */
 	const char *token;			/* bearer token, or NULL */
 	const char *headers[8];		/* further "Name: value" lines, NULL-terminated */
 	const char *body;			/* UTF-8 bytes or NULL */
@@ -34,12 +34,12 @@ typedef struct AnglesNetAnswer
 {
 	void	   *tag;
 	AnglesNetResult result;
-	int			status;			/* HTTP status, 0 when none */
-	char	   *body;			/* palloc'd, NUL-terminated, body_len bytes; "" when none */
+	int			status;			/* HTTP status, 0 when none; UNKNOWN may have one, without a body */
+	char	   *body;			/* palloc'd, NUL-terminated, body_len bytes; "" unless ANSWERED */
 	size_t		body_len;
-	bool		too_large;		/* cut at angles.http_max_response: result is UNKNOWN or ANSWERED with no body */
+	bool		too_large;		/* more than angles.http_max_response (after unpacking): UNKNOWN */
 	bool		is_json;		/* content type says application/json */
-	int			retry_after_s;	/* Retry-After in seconds, -1 when absent */
+	int			retry_after_s;	/* Retry-After in seconds (0 .. one day), -1 when absent */
 	TimestampTz server_date;	/* Date header, 0 when absent */
 	char		request_id[64]; /* x-notion-request-id or x-request-id, "" when absent */
 	char		problem[256];	/* for people, without URL query, token or body; "" when ANSWERED */
@@ -50,17 +50,22 @@ typedef struct AnglesNetAnswer
 typedef struct AnglesNetClient AnglesNetClient;
 
 /*
- * Makes the client of this process (curl_global_init at the first call, never in the postmaster).
- * Its resources live until angles_net_close(); the structure is freed with "cxt".
+ * Makes a client (curl_global_init at the first call, never in the postmaster). Its resources live
+ * until angles_net_close() or until "cxt" is reset, whichever comes first; the structure is freed
+ * with "cxt". It announces its descriptors to fd.c and raises an error when there are too few. HTTP/1.1
+ * requests beyond max_connections wait inside; over HTTP/2 all share one connection.
  */
 extern AnglesNetClient *angles_net_open(MemoryContext cxt, int max_connections);
 
-/* Cancels all requests without answers and closes all connections. */
+/* Cancels all requests without answers and closes all connections. May be called twice. */
 extern void angles_net_close(AnglesNetClient *client);
 
 /*
- * Starts a request; copies what it needs. Refuses (error ERRCODE_ANGLES_BAD_SETTING) plain http to
- * anything but loopback. Redirects are never followed. Reads the angles.http_* settings at each call.
+ * Starts a request; copies what it needs, and wipes its copy of the token when the request is over.
+ * The first byte leaves in angles_net_drive(). Refuses (error ERRCODE_ANGLES_BAD_SETTING) plain http
+ * to anything but loopback, and a token, header or address with a line break in it. Redirects are
+ * never followed: they are answers. Nothing but a GET is ever sent twice. Reads the angles.http_*
+ * settings at each call.
  */
 extern void angles_net_start(AnglesNetClient *client, const AnglesNetRequest *request);
 
@@ -68,17 +73,21 @@ extern void angles_net_start(AnglesNetClient *client, const AnglesNetRequest *re
 extern int	angles_net_running(AnglesNetClient *client);
 
 /*
- * Lets curl work on what is ready. Never waits. No error leaves libcurl's callbacks.
+ * Lets curl work on what is ready. Never waits (names are resolved in a thread of libcurl's, with all
+ * signals blocked). Raises an error when the system lets us watch no more sockets.
  */
 extern void angles_net_drive(AnglesNetClient *client);
 
 /* Takes the next complete answer, palloc'd in the current context, or returns NULL. */
 extern AnglesNetAnswer *angles_net_take(AnglesNetClient *client);
 
-/* The descriptor to hand to angles_wait() (an epoll set), PGINVALID_SOCKET while it is empty. */
+/* The descriptor to hand to angles_wait() (an epoll set), PGINVALID_SOCKET while nothing runs. */
 extern pgsocket angles_net_fd(AnglesNetClient *client);
 
-/* Milliseconds until angles_net_drive() must be called even when nothing is readable; -1: none. */
+/*
+ * Milliseconds until angles_net_drive() must be called even when nothing is readable; -1: none. 0
+ * after angles_net_start() and while an answer waits to be taken.
+ */
 extern long angles_net_timeout(AnglesNetClient *client);
 
 /*

@@ -1,0 +1,87 @@
+/*
+ * answer.h
+ *		One request and its answer inside the room net: what http.c starts and answer.c reads. Not for
+ *		other rooms.
+ */
+#ifndef ANGLES_NET_ANSWER_H
+#define ANGLES_NET_ANSWER_H
+
+#include "postgres.h"
+
+#include <sys/socket.h>
+
+#include <curl/curl.h>
+
+#include "lib/ilist.h"
+
+#include "net/net.h"
+
+/* Headers a caller may give, and the three that we add. */
+#define NET_CALLER_HEADERS ((int) lengthof(((AnglesNetRequest *) 0)->headers))
+#define NET_HEADERS (NET_CALLER_HEADERS + 3)
+
+/*
+ * A request from its start until its answer was taken; then it is a spare one. Its own memory is
+ * palloc'd in the client's context; everything that libcurl's callbacks make or that libcurl reads
+ * is malloc'd.
+ */
+typedef struct NetTransfer
+{
+	dlist_node	node;			/* in exactly one list of the client */
+	CURL	   *easy;
+	bool		in_multi;
+
+	/* the request */
+	void	   *tag;
+	char		host[128];		/* for messages */
+	bool		plain;			/* http, not https */
+	bool		may_repeat;		/* a GET */
+	char	   *body;
+	size_t		body_len;
+	struct curl_slist headers[NET_HEADERS];
+	int			header_count;
+	long		low_speed_bytes;
+	long		low_speed_s;
+	int64		sent_us;
+
+	/* the answer */
+	int			attempts;		/* how often libcurl was about to send it */
+	bool		not_repeated;	/* libcurl wanted to send it again */
+	size_t		cap;			/* bytes */
+	char	   *answer;
+	size_t		answer_len;
+	size_t		answer_size;
+	bool		too_large;
+	bool		no_memory;
+	bool		headers_ended;	/* the empty line after the headers was seen */
+	char		content_type[64];
+	char		retry_after[40];
+	char		date[40];
+	char		notion_request_id[64];
+	char		request_id[64];
+	CURLcode	code;
+	long		status;
+	int64		done_us;
+	char		error[CURL_ERROR_SIZE];
+} NetTransfer;
+
+/* Appends a header made of two texts. Returns false when there is no memory. */
+extern bool net_transfer_header(NetTransfer *transfer, const char *start, const char *rest);
+
+/* Wipes and frees body and headers, the token among them. */
+extern void net_transfer_forget_request(NetTransfer *transfer);
+
+/* Makes a transfer ready for its next request, with an empty request and answer. */
+extern void net_transfer_clear(NetTransfer *transfer);
+
+/* Returns what became of a finished transfer, palloc'd in the current context. */
+extern AnglesNetAnswer *net_transfer_answer(const NetTransfer *transfer);
+
+/* Returns true for addresses of 127.0.0.0/8 and ::1. */
+extern bool net_is_loopback(const struct sockaddr *address);
+
+/* Callbacks of libcurl for the answer's body and headers; userp is the transfer. */
+extern size_t net_on_body(char *data, size_t size, size_t n, void *userp);
+extern size_t net_on_header(char *data, size_t size, size_t n, void *userp);
+
+#endif							/* ANGLES_NET_ANSWER_H */
