@@ -131,5 +131,12 @@ COMMENT ON TABLE angles.change_log_2 IS 'as change_log_0';
 COMMENT ON TABLE angles.change_log_3 IS 'as change_log_0';
 COMMENT ON SEQUENCE angles.change_log_seq IS 'orders the appends of dependent transactions';
 
+CREATE VIEW angles.change_log AS
+	SELECT * FROM angles.change_log_0
+	UNION ALL SELECT * FROM angles.change_log_1
+	UNION ALL SELECT * FROM angles.change_log_2
+	UNION ALL SELECT * FROM angles.change_log_3;
+COMMENT ON VIEW angles.change_log IS 'captured changes that the sync worker has not taken into the queue yet';
+
 REVOKE ALL ON angles.links, angles.link_columns, angles.pages, angles.queue_entries,
 	angles.change_log_0, angles.change_log_1, angles.change_log_2, angles.change_log_3 FROM PUBLIC;

@@ -103,7 +103,7 @@ DECLARE
 BEGIN
 	-- queue_entries has one writer, the sync worker: a retry is asked for by way of the log
 	INSERT INTO angles.change_log_0 (id, ord, link_id, op, key, at)
-	SELECT nextval('angles.change_log_seq'), 0, link, 'T', q.key, clock_timestamp()
+	SELECT nextval('angles.change_log_seq'), 0, link, 'Y', q.key, clock_timestamp()
 	FROM angles.queue_entries q
 	WHERE q.link_id = link AND q.state IN ('parked', 'retry') AND (retry.key IS NULL OR q.key = retry.key);
 	GET DIAGNOSTICS n = ROW_COUNT;

@@ -4,13 +4,6 @@
  *		show keys and states, never values.
  */
 
-CREATE VIEW angles.change_log AS
-	SELECT * FROM angles.change_log_0
-	UNION ALL SELECT * FROM angles.change_log_1
-	UNION ALL SELECT * FROM angles.change_log_2
-	UNION ALL SELECT * FROM angles.change_log_3;
-COMMENT ON VIEW angles.change_log IS 'captured changes that the sync worker has not taken into the queue yet';
-
 CREATE VIEW angles.queue AS
 	SELECT l.relid AS "table", q.key, q.state, q.enqueued_at, now() - q.enqueued_at AS age,
 		q.attempts, q.next_at, q.class, q.code, q.message, q.hint

@@ -12,6 +12,7 @@
 
 #include "storage/proc.h"
 #include "storage/procarray.h"
+#include "utils/acl.h"
 #include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
@@ -34,7 +35,6 @@
 
 /* 16 replaced pg_database_ownercheck() and its kin by object_ownercheck(). */
 #if PG_VERSION_NUM >= 160000
-#include "utils/acl.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_class.h"
 #define ANGLES_OWNS_DATABASE(dboid, role) object_ownercheck(DatabaseRelationId, (dboid), (role))

@@ -183,6 +183,12 @@ angles_changelog_add(int32 link_id, char op, const char *key, const char *new_ke
 	}
 }
 
+void
+angles_changelog_wake_at_commit(void)
+{
+	wrote = true;
+}
+
 Oid
 angles_changelog_table(int n)
 {
@@ -435,6 +441,19 @@ static char *
 mark_path(const char *kind, int32 link_id)
 {
 	return psprintf("%s/%s_%u_%d", MARK_DIR, kind, MyDatabaseId, link_id);
+}
+
+bool
+angles_changelog_new_marks(void)
+{
+	static struct timespec seen = {0, 0};
+	struct stat st;
+
+	if (stat(MARK_DIR, &st) != 0 ||
+		(st.st_mtim.tv_sec == seen.tv_sec && st.st_mtim.tv_nsec == seen.tv_nsec))
+		return false;
+	seen = st.st_mtim;
+	return true;
 }
 
 /*

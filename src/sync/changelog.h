@@ -20,11 +20,19 @@
 #define ANGLES_OP_TRUNCATE	'X'
 #define ANGLES_OP_RECONCILE 'R'	/* what changed is not known: compare the whole table */
 
+/* What a person decided about an entry of the queue, which only the worker writes (30_sync.sql). */
+#define ANGLES_OP_RETRY		'Y'
+#define ANGLES_OP_APPROVE	'A'
+#define ANGLES_OP_REFUSE	'F'
+
 /*
  * Remembers a change of this transaction; it is written at commit, or lost with the
  * subtransaction it belongs to. new_key is for ANGLES_OP_REKEY only. Both texts are copied.
  */
 extern void angles_changelog_add(int32 link_id, char op, const char *key, const char *new_key);
+
+/* Wakes the sync worker when this transaction commits, for changes of other things than rows. */
+extern void angles_changelog_wake_at_commit(void);
 
 /*
  * Returns the oid of the n-th table of the log, or InvalidOid when the extension is not there.
@@ -38,6 +46,9 @@ extern Oid	angles_changelog_table(int n);
  */
 extern void angles_changelog_marks(void (*fn) (int32 link_id, void *arg), void *arg);
 extern void angles_changelog_forget_mark(int32 link_id);
+
+/* Returns true when marks may have been made since the last call; costs one stat(). */
+extern bool angles_changelog_new_marks(void);
 
 /* Registers the transaction callbacks. Once, from angles_sync_install(). */
 extern void angles_changelog_install(void);

@@ -258,12 +258,19 @@ plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries)
 			mark_later(marks, entries[i], "retry", next, busy ? "busy" : "permanent", message,
 					   NULL);
 		if (!busy)
+		{
 			angles_alert_open(psprintf("unreadable:%d", link->id), "critical", message,
 							  "Its changes stay in the queue.",
 							  "Give the table's owner the right to read it, or correct the filter.");
+			angles_counts(engine, link->id)->unreadable = true;
+		}
 		return;
 	}
-	angles_alert_close(psprintf("unreadable:%d", link->id));
+	if (angles_counts(engine, link->id)->unreadable)
+	{
+		angles_alert_close(psprintf("unreadable:%d", link->id));
+		angles_counts(engine, link->id)->unreadable = false;
+	}
 	angles_resolve_relations(n_rows, rows);
 	for (int i = 0; i < n; i++)
 		plan_entry(engine, marks, link, entries[i], &lookup);

@@ -151,6 +151,7 @@ typedef struct LinkCounts
 	int64		requests;
 	int64		trash_since_us;	/* begin of the window in which deletions are counted */
 	int			trash_in_window;
+	bool		unreadable;		/* the alert about it is open */
 } LinkCounts;
 
 typedef struct Engine
@@ -176,6 +177,8 @@ typedef struct Engine
 	TimestampTz next_due;		/* of the earliest 'retry' or 'verifying' entry, 0: none */
 	uint64		links_version;	/* for which cursors hold */
 	bool		look;			/* look at log, queue and links at the next occasion */
+	bool		log_is_full;	/* a table of the change log may be emptied as a whole */
+	bool		marks_taken;	/* marks of failed captures were acted on in this transaction */
 	bool		setup_pending;	/* a link needs setup work */
 	int64		setup_not_before_us;
 	int64		idle_since_us;

@@ -65,6 +65,7 @@ static void count_deletes(LogRow *rows, int n);
 static void rename_key(Engine *engine, const LogRow *row, List **displaced, LogRow *rows, int i);
 static void move_key(Engine *engine, int32 link_id, const char *from, const char *to);
 static void truncated(Engine *engine, int32 link_id);
+static void decided(Engine *engine, const LogRow *row);
 static void reconcile_wanted(int32 link_id, void *arg);
 
 bool
@@ -72,6 +73,7 @@ angles_fold(Engine *engine)
 {
 	bool		more = false;
 
+	engine->log_is_full = false;
 	for (int t = 0; t < ANGLES_LOG_TABLES; t++)
 	{
 		Oid			relid = angles_changelog_table(t);
@@ -87,6 +89,7 @@ angles_fold(Engine *engine)
 		table_close(log, NoLock);
 		if (blocks == 0)
 			continue;
+		engine->log_is_full = engine->log_is_full || blocks >= ANGLES_LOG_BLOCKS;
 		if (position[t] >= blocks)
 			position[t] = 0;
 		to = Min(blocks, position[t] + FOLD_BLOCKS);
@@ -94,7 +97,11 @@ angles_fold(Engine *engine)
 		more = more || to < blocks;
 		position[t] = to < blocks ? to : 0;
 	}
-	angles_changelog_marks(reconcile_wanted, NULL);
+	if (angles_changelog_new_marks())
+	{
+		angles_changelog_marks(reconcile_wanted, NULL);
+		engine->marks_taken = true;
+	}
 	return more;
 }
 
@@ -190,6 +197,12 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 			case ANGLES_OP_TRUNCATE:
 				enqueue(engine, &set);
 				truncated(engine, rows[i].link_id);
+				break;
+			case ANGLES_OP_RETRY:
+			case ANGLES_OP_APPROVE:
+			case ANGLES_OP_REFUSE:
+				enqueue(engine, &set);
+				decided(engine, &rows[i]);
 				break;
 			default:
 				reconcile_wanted(rows[i].link_id, NULL);
@@ -405,6 +418,36 @@ truncated(Engine *engine, int32 link_id)
 						  psprintf(UINT64_FORMAT " pages. Nothing was put in Notion's trash.", n),
 						  psprintf("Look at angles.held_deletes, then SELECT angles.approve('%s') or "
 								   "SELECT angles.refuse('%s').", name, name));
+}
+
+/* Carries out what a person said about an entry: try again, delete after all, or leave the page. */
+static void
+decided(Engine *engine, const LogRow *row)
+{
+	static SPIPlanPtr again = NULL;
+	static SPIPlanPtr refuse = NULL;
+	Oid			types[3] = {INT4OID, TEXTOID, BOOLOID};
+	Datum		values[3] = {Int32GetDatum(row->link_id), CStringGetTextDatum(row->key),
+	BoolGetDatum(row->op == ANGLES_OP_APPROVE)};
+
+	if (row->op == ANGLES_OP_REFUSE)
+	{
+		angles_spi_exec(&refuse,
+						"WITH e AS (DELETE FROM angles.queue_entries WHERE link_id = $1 AND key = $2"
+						"  AND state = 'held' RETURNING link_id, key)"
+						" DELETE FROM angles.pages p USING e"
+						" WHERE p.link_id = e.link_id AND p.key = e.key",
+						2, types, values, NULL, SPI_OK_DELETE);
+		return;
+	}
+	angles_spi_exec(&again,
+					"UPDATE angles.queue_entries SET state = 'ready', attempts = 0, crashes = 0,"
+					" next_at = NULL, parked_at = NULL, code = NULL, message = NULL, hint = NULL,"
+					" class = CASE WHEN $3 THEN 'approved' END, seq = nextval('angles.queue_seq')"
+					" WHERE link_id = $1 AND key = $2"
+					" AND state = ANY (CASE WHEN $3 THEN ARRAY['held'] ELSE ARRAY['parked', 'retry'] END)",
+					3, types, values, NULL, SPI_OK_UPDATE);
+	engine->more[0] = engine->more[1] = true;
 }
 
 /* Notes that a link must be compared in full; the durable mark of a failed capture may then go. */

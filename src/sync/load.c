@@ -135,7 +135,7 @@ take_reference(const SyncColumn *column, Entry *entry, int i, HeapTuple tuple, T
 			entry->local[i] = pstrdup("[]");
 			return;
 		}
-		getTypeOutputInfo(column->value_types[v], &output, &varlena);
+		getTypeOutputInfo(column->key_types[v], &output, &varlena);
 		texts[v] = OidOutputFunctionCall(output, value);
 	}
 	entry->ref_keys[i] = angles_key_text(column->n_values, texts);

@@ -268,10 +268,12 @@ work_in_database(Engine *engine)
 		angles_txn_commit_async();
 	ANGLES_KILL_POINT("after_claim_commit");
 	angles_calls_reply(engine);
-	angles_changelog_marks(forget_mark, NULL);
+	if (engine->marks_taken)
+		angles_changelog_marks(forget_mark, NULL);
+	engine->marks_taken = false;
 	if (!folded_all)
 		engine->look = true;
-	else
+	else if (engine->log_is_full)
 		angles_fold_rotate();
 	engine->idle_since_us = angles_clock_mono_us();
 }
@@ -360,7 +362,7 @@ static bool
 must_be_planned_again(Engine *engine, Action *action)
 {
 	if (action->links_version == angles_links_version() || action->kind == ACTION_CHECK ||
-		action->kind == ACTION_FETCH)
+		action->kind == ACTION_FETCH || action->kind == ACTION_SETUP)
 		return false;
 	action->answer = MemoryContextAllocZero(action->context, sizeof(NotionAnswer));
 	action->answer->verdict = NOTION_RETRY;
@@ -426,7 +428,7 @@ next_wait(Engine *engine, long sending_wait)
 	{
 		int64		due = (engine->setup_not_before_us - angles_clock_mono_us()) / 1000 + 1;
 
-		due = Max(due, engine->n_flying > 0 ? 100 : 10);
+		due = Max(due, 10);
 		wait = wait < 0 ? (long) due : Min(wait, (long) due);
 		working = true;
 	}

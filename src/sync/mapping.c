@@ -43,6 +43,7 @@ static void read_columns(Link *link);
 static void fill_link(Link *link, uint64 row);
 static void fill_column(Link *link, SyncColumn *column, uint64 row);
 static void resolve_attribute(Link *link, SyncColumn *column, const char *type_then);
+static void resolve_foreign_key(Link *link, SyncColumn *column);
 static void resolve_references(void);
 static void order_by_depth(void);
 static void build_statements(Link *link);
@@ -258,9 +259,9 @@ fill_column(Link *link, SyncColumn *column, uint64 row)
 	datum = SPI_getbinval(tuple, desc, 8, &isnull);
 	column->c.options = isnull ? NIL : text_array_to_list(datum);
 	datum = SPI_getbinval(tuple, desc, 9, &isnull);
-	/* until resolve_references(): the table that is referenced */
-	column->value_types[0] = isnull ? InvalidOid : DatumGetObjectId(datum);
+	column->ref_relid = isnull ? InvalidOid : DatumGetObjectId(datum);
 	datum = SPI_getbinval(tuple, desc, 10, &isnull);
+	column->ref_names = isnull ? NIL : text_array_to_list(datum);
 	column->problem = angles_spi_text(row, 11, memory);
 	if (column->is_key)
 		link->key_column = column;
@@ -272,6 +273,8 @@ fill_column(Link *link, SyncColumn *column, uint64 row)
 		column->c.typmod = -1;
 		column->c.not_null = true;
 	}
+	else if (column->c.type == ANGLES_PROP_RELATION)
+		resolve_foreign_key(link, column);
 	else
 		resolve_attribute(link, column, angles_spi_text(row, 3, memory));
 }
@@ -305,6 +308,29 @@ resolve_attribute(Link *link, SyncColumn *column, const char *type_then)
 	ReleaseSysCache(tuple);
 }
 
+/* The columns of a foreign key go by name: it is recorded anew whenever the link is altered. */
+static void
+resolve_foreign_key(Link *link, SyncColumn *column)
+{
+	ListCell   *lc;
+
+	column->n_values = 0;
+	foreach(lc, column->ref_names)
+	{
+		AttrNumber	attnum = get_attnum(link->relid, (char *) lfirst(lc));
+
+		if (attnum == InvalidAttrNumber || column->n_values == INDEX_MAX_KEYS)
+		{
+			column->problem = "a column of the foreign key was dropped or renamed; "
+				"call angles.alter_link()";
+			return;
+		}
+		column->key_types[column->n_values++] = get_atttype(link->relid, attnum);
+	}
+	if (column->n_values == 0)
+		column->problem = "the foreign key is not known any more; call angles.alter_link()";
+}
+
 /* Points relations at the links of the tables they reference. */
 static void
 resolve_references(void)
@@ -326,7 +352,7 @@ resolve_references(void)
 			{
 				Link	   *other = (Link *) lfirst(lc2);
 
-				if (other->relid == column->value_types[0])
+				if (other->relid == column->ref_relid)
 				{
 					column->ref_link = other->id;
 					column->ref_data_source = other->data_source_id;
@@ -380,6 +406,7 @@ build_statements(Link *link)
 	StringInfoData sql;
 	int			next = 3;
 	char	   *from;
+	ListCell   *lc;
 
 	if (link->problem != NULL)
 		return;
@@ -393,10 +420,16 @@ build_statements(Link *link)
 
 		if (column->c.attnum == 0 || column->problem != NULL)
 			continue;
-		column->first_value = next++;
-		column->n_values = 1;
-		column->value_types[0] = column->c.typid;
-		appendStringInfo(&sql, ", t.%s", quote_identifier(column->c.name));
+		column->first_value = next;
+		if (column->c.type != ANGLES_PROP_RELATION)
+		{
+			next++;
+			appendStringInfo(&sql, ", t.%s", quote_identifier(column->c.name));
+			continue;
+		}
+		next += column->n_values;
+		foreach(lc, column->ref_names)
+			appendStringInfo(&sql, ", t.%s", quote_identifier((char *) lfirst(lc)));
 	}
 	appendStringInfo(&sql,
 					 " FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS k (key, ord)"

@@ -26,11 +26,13 @@ typedef struct SyncColumn
 	AnglesColumn c;				/* c.attnum 0: stands for the row's key, not for a column */
 	bool		is_key;			/* holds the row's key: look-ups go by it */
 	char	   *problem;		/* why this column is not synced just now, or NULL */
+	List	   *ref_names;		/* RELATION: columns of the foreign key, in the order of the key they mean */
 	int32		ref_link;		/* RELATION: link of the referenced table, 0 when not linked (any more) */
 	char	   *ref_data_source;	/* RELATION: its data source, NULL while it has none */
 	int			first_value;	/* 1-based column of the load query; 0 when none */
-	int			n_values;		/* more than one for a composite foreign key */
-	Oid			value_types[INDEX_MAX_KEYS];
+	Oid			ref_relid;		/* RELATION: the table that is referenced */
+	int			n_values;		/* RELATION: columns of the foreign key, and their types */
+	Oid			key_types[INDEX_MAX_KEYS];
 } SyncColumn;
 
 typedef struct Link

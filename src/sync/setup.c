@@ -81,7 +81,11 @@ angles_setup_step(Engine *engine)
 			plan_setup(engine, link);
 		}
 		else if (link->reconcile)
+		{
+			/* an older transaction is still open; nobody tells when it ends */
 			engine->setup_pending = true;
+			engine->setup_not_before_us = angles_clock_mono_us() + USECS_PER_SEC / 5;
+		}
 	}
 }
 
@@ -437,7 +441,8 @@ settle_schema(Engine *engine, Link *link, Action *action)
 		column->property_id = angles_json_get_text(property, "id");
 		angles_spi_exec(&plan,
 						"UPDATE angles.link_columns SET property_id = $3, problem = $4"
-						" WHERE link_id = $1 AND property_name = $2",
+						" WHERE link_id = $1 AND property_name = $2"
+						" AND (property_id, problem) IS DISTINCT FROM ($3, $4)",
 						4, types, values, problem ? "    " : "   n", SPI_OK_UPDATE);
 	}
 	columns_of(link, true, &columns, &relations);

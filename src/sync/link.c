@@ -1,0 +1,587 @@
+/*
+ * link.c
+ *		angles.link(), unlink(), alter_link(): what a person says about a table.
+ *
+ * Runs in the session of the caller. Reads with the caller's rights; only angles' own tables and the
+ * triggers are written as the owner of the extension, after the caller was found to own the table.
+ * No network here: the link row and the triggers are made in the caller's transaction, the worker
+ * does the rest after its commit, and ROLLBACK leaves nothing.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "core/compat.h"
+#include "core/errors.h"
+#include "core/guc.h"
+#include "core/json.h"
+#include "core/shmem.h"
+#include "notion/api.h"
+#include "sync/changelog.h"
+#include "sync/linkmap.h"
+#include "sync/mapping.h"
+#include "worker/worker.h"
+
+/* The arguments of link() in the order of its SQL signature; see 30_sync.sql. */
+enum
+{
+	ARG_TABLE, ARG_DATA_SOURCE, ARG_PARENT, ARG_DIRECTION, ARG_MAPPING, ARG_TITLE, ARG_BODY,
+	ARG_FILTER, ARG_CONFLICT, ARG_LOCAL_DELETE, ARG_NOTION_DELETE, ARG_SETTLE, ARG_PREFLIGHT,
+	ARG_DRY_RUN
+};
+
+typedef struct LinkWish
+{
+	Oid			relid;
+	char	   *data_source;
+	char	   *parent;
+	char	   *direction;
+	Jsonb	   *mapping;
+	char	   *title_column;
+	char	   *filter;
+	char	   *conflict;
+	char	   *on_local_delete;
+	char	   *on_notion_delete;
+	Interval   *settle;
+	char	   *preflight;
+	bool		dry_run;
+} LinkWish;
+
+static void read_wish(FunctionCallInfo fcinfo, LinkWish *wish);
+static char *text_arg(FunctionCallInfo fcinfo, int n);
+static void one_of(const char *argument, const char *value, const char *allowed,
+				   const char *built);
+static void not_built(const char *argument, const char *value);
+static void check_filter(const LinkWish *wish);
+static void find_place(LinkWish *wish, bool known_before);
+static int32 earlier_link(Oid relid, bool *linked);
+static int32 write_link(const LinkWish *wish, const LinkMap *map, int32 before);
+static void write_columns(int32 link_id, const LinkMap *map);
+static void make_triggers(int32 link_id, const LinkWish *wish, const LinkMap *map);
+static void drop_triggers(Oid relid);
+static char *table_name(Oid relid);
+static void show_map(FunctionCallInfo fcinfo, const LinkWish *wish, const LinkMap *map);
+static void show_row(ReturnSetInfo *rsinfo, const char *column, const char *property,
+					 const char *type, const char *remark);
+static char *push_remark(const LinkWish *wish);
+static void run_sql(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls,
+					int expect);
+static Datum list_to_text_array(List *list);
+
+PG_FUNCTION_INFO_V1(angles_link);
+PG_FUNCTION_INFO_V1(angles_unlink);
+PG_FUNCTION_INFO_V1(angles_links_changed);
+PG_FUNCTION_INFO_V1(angles_wake_sql);
+
+/* angles.link(...): see README.md and 30_sync.sql for what it accepts and returns. */
+Datum
+angles_link(PG_FUNCTION_ARGS)
+{
+	LinkWish	wish = {0};
+	LinkMap    *map;
+	int32		before;
+	bool		linked;
+	Oid			caller;
+	int			context;
+
+	InitMaterializedSRF(fcinfo, 0);
+	read_wish(fcinfo, &wish);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	angles_linkmap_check_table(wish.relid);
+	before = earlier_link(wish.relid, &linked);
+	if (linked)
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_ALREADY_LINKED),
+				 errmsg("table %s is linked already", table_name(wish.relid)),
+				 errhint("SELECT angles.alter_link('%s', ...) changes the link; angles.unlink() ends "
+						 "it.", table_name(wish.relid))));
+	check_filter(&wish);
+	map = angles_linkmap_make(wish.relid, wish.mapping, wish.title_column);
+	find_place(&wish, before != 0);
+	if (!wish.dry_run)
+	{
+		int32		link_id;
+
+		/* writers that are under way end first: their changes are found by the first push */
+		LockRelationOid(wish.relid, ShareRowExclusiveLock);
+		GetUserIdAndSecContext(&caller, &context);
+		SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
+		link_id = write_link(&wish, map, before);
+		write_columns(link_id, map);
+		make_triggers(link_id, &wish, map);
+		angles_audit("link", table_name(wish.relid), NULL);
+		SetUserIdAndSecContext(caller, context);
+		if (!angles_preloaded())
+			ereport(WARNING,
+					(errcode(ERRCODE_ANGLES_NOT_PRELOADED),
+					 errmsg("changes are queued, but nothing sends them"),
+					 errdetail("The library angles is not preloaded, so there are no workers."),
+					 errhint("Add angles to shared_preload_libraries and restart the server.")));
+	}
+	show_map(fcinfo, &wish, map);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/* angles.unlink(table): ends capture; Notion and what is known of its pages stay as they are. */
+Datum
+angles_unlink(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	bool		linked;
+	int32		link_id;
+	Oid			caller;
+	int			context;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1];
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	link_id = earlier_link(relid, &linked);
+	if (!linked)
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_NOT_LINKED),
+				 errmsg("table %s is not linked", table_name(relid)),
+				 errhint("SELECT * FROM angles.links shows what is.")));
+	if (get_rel_name(relid) != NULL && !ANGLES_OWNS_TABLE(relid, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of table %s", table_name(relid)),
+				 errhint("Its owner or a superuser may call angles.unlink().")));
+	GetUserIdAndSecContext(&caller, &context);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
+	if (get_rel_name(relid) != NULL)
+		drop_triggers(relid);
+	values[0] = Int32GetDatum(link_id);
+	run_sql("UPDATE angles.links SET state = 'unlinked', paused = false, pause_reason = NULL,"
+			" changed_at = now() WHERE id = $1", 1, types, values, NULL, SPI_OK_UPDATE);
+	run_sql("DELETE FROM angles.queue_entries WHERE link_id = $1", 1, types, values, NULL,
+			SPI_OK_DELETE);
+	angles_audit("unlink", table_name(relid), NULL);
+	SetUserIdAndSecContext(caller, context);
+	SPI_finish();
+	ereport(NOTICE,
+			(errmsg("table %s is no longer synced; its pages in Notion stay as they are",
+					table_name(relid)),
+			 errhint("Linking it again goes on with the same pages.")));
+	PG_RETURN_VOID();
+}
+
+/*
+ * Trigger on angles' tables of links: tells every process of this database, at commit, that what it
+ * knows of the links is out of date, and wakes the worker.
+ */
+Datum
+angles_links_changed(PG_FUNCTION_ARGS)
+{
+	CacheInvalidateRelcacheByRelid(get_relname_relid("links", get_namespace_oid("angles", false)));
+	angles_changelog_wake_at_commit();
+	return PointerGetDatum(NULL);
+}
+
+/* angles.wake(): wakes the sync worker when the transaction commits. */
+Datum
+angles_wake_sql(PG_FUNCTION_ARGS)
+{
+	angles_changelog_wake_at_commit();
+	PG_RETURN_VOID();
+}
+
+/* ---- arguments ---- */
+
+static void
+read_wish(FunctionCallInfo fcinfo, LinkWish *wish)
+{
+	if (PG_ARGISNULL(ARG_TABLE))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"table\" must not be null")));
+	wish->relid = PG_GETARG_OID(ARG_TABLE);
+	wish->data_source = text_arg(fcinfo, ARG_DATA_SOURCE);
+	wish->parent = text_arg(fcinfo, ARG_PARENT);
+	wish->direction = text_arg(fcinfo, ARG_DIRECTION);
+	wish->mapping = PG_ARGISNULL(ARG_MAPPING) ? NULL : PG_GETARG_JSONB_P(ARG_MAPPING);
+	wish->title_column = PG_ARGISNULL(ARG_TITLE) ? NULL : NameStr(*PG_GETARG_NAME(ARG_TITLE));
+	wish->filter = text_arg(fcinfo, ARG_FILTER);
+	wish->conflict = text_arg(fcinfo, ARG_CONFLICT);
+	wish->on_local_delete = text_arg(fcinfo, ARG_LOCAL_DELETE);
+	wish->on_notion_delete = text_arg(fcinfo, ARG_NOTION_DELETE);
+	wish->preflight = text_arg(fcinfo, ARG_PREFLIGHT);
+	wish->settle = PG_ARGISNULL(ARG_SETTLE) ? NULL : PG_GETARG_INTERVAL_P(ARG_SETTLE);
+	wish->dry_run = !PG_ARGISNULL(ARG_DRY_RUN) && PG_GETARG_BOOL(ARG_DRY_RUN);
+
+	one_of("direction", wish->direction, "both out in", "both out");
+	one_of("conflict", wish->conflict, "newest postgres notion manual", "newest");
+	one_of("on_local_delete", wish->on_local_delete, "trash hold ignore", "trash hold ignore");
+	one_of("on_notion_delete", wish->on_notion_delete, "hold delete flag ignore", "hold");
+	one_of("preflight", wish->preflight, "fast strict", "fast");
+	if (!PG_ARGISNULL(ARG_BODY))
+		not_built("body_column", NameStr(*PG_GETARG_NAME(ARG_BODY)));
+	if (wish->settle == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"settle\" must not be null")));
+}
+
+static char *
+text_arg(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+/* Checks a word against a list of allowed ones, separated by blanks. */
+static void
+one_of(const char *argument, const char *value, const char *allowed, const char *built)
+{
+	char	   *list = psprintf(" %s ", allowed);
+	char	   *ready = psprintf(" %s ", built);
+	char	   *word = psprintf(" %s ", value ? value : "");
+
+	if (value == NULL || strchr(value, ' ') != NULL || strstr(list, word) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" cannot be \"%s\"", argument, value ? value : "null"),
+				 errhint("It may be one of: %s.", allowed)));
+	if (strstr(ready, word) == NULL)
+		not_built(argument, value);
+}
+
+static void
+not_built(const char *argument, const char *value)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s => '%s' belongs to the inbound half of sync, which this version has not got",
+					argument, value),
+			 errhint("Leave the argument out.")));
+}
+
+/* A filter that does not parse is found now and not in a worker's log. */
+static void
+check_filter(const LinkWish *wish)
+{
+	char	   *sql;
+
+	if (wish->filter == NULL)
+		return;
+	sql = psprintf("SELECT FROM %s WHERE (%s) LIMIT 0", angles_link_from(wish->relid),
+				   wish->filter);
+	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT)
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_BAD_MAPPING),
+				 errmsg("the filter is not one condition on the table's columns")));
+}
+
+/* Where the pages live: a data source that exists, or a page under which a database is made. */
+static void
+find_place(LinkWish *wish, bool known_before)
+{
+	char	   *parent = wish->parent;
+
+	if (wish->data_source != NULL)
+	{
+		char	   *id = angles_notion_parse_id(wish->data_source);
+
+		if (id == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("\"%s\" is no id of a data source", wish->data_source),
+					 errhint("In Notion: the database's menu, Manage data sources, Copy data source "
+							 "ID.")));
+		wish->data_source = id;
+		return;
+	}
+	if (parent == NULL && angles_guc_notion_parent && angles_guc_notion_parent[0])
+		parent = angles_guc_notion_parent;
+	if (parent != NULL)
+	{
+		wish->parent = angles_notion_parse_id(parent);
+		if (wish->parent == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("\"%s\" is no page id or address of a page", parent),
+					 errhint("Copy the page's link in Notion.")));
+	}
+	else if (!known_before)
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_NO_PARENT),
+				 errmsg("there is no Notion page under which the database could be made"),
+				 errhint("Share a page with the connection (page menu, Connections), then give its "
+						 "link: angles.link(..., parent => 'https://...'), or set "
+						 "angles.notion_parent.")));
+}
+
+static int32
+earlier_link(Oid relid, bool *linked)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(relid)};
+	bool		isnull;
+	int32		id;
+
+	*linked = false;
+	if (SPI_execute_with_args("SELECT id, state <> 'unlinked' FROM angles.links"
+							  " WHERE relid = $1::regclass",
+							  1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read angles.links");
+	if (SPI_processed == 0)
+		return 0;
+	id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	*linked = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	return id;
+}
+
+/* ---- writing ---- */
+
+static int32
+write_link(const LinkWish *wish, const LinkMap *map, int32 before)
+{
+	Oid			types[14] = {OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+	TEXTOID, TEXTOID, TEXTOID, INTERVALOID, TEXTOID, TEXTARRAYOID};
+	Datum		values[14];
+	char		nulls[15];
+	const char *texts[] = {angles_worker_identity(), get_rel_name(wish->relid), wish->parent,
+		wish->data_source, wish->direction, wish->filter, wish->conflict, wish->on_local_delete,
+	wish->on_notion_delete};
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(wish->relid));
+	bool		isnull;
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = ObjectIdGetDatum(wish->relid);
+	values[1] = ObjectIdGetDatum(((Form_pg_class) GETSTRUCT(tuple))->relowner);
+	ReleaseSysCache(tuple);
+	for (int i = 0; i < lengthof(texts); i++)
+	{
+		values[2 + i] = texts[i] ? CStringGetTextDatum(texts[i]) : (Datum) 0;
+		nulls[2 + i] = texts[i] ? ' ' : 'n';
+	}
+	values[11] = IntervalPGetDatum(wish->settle);
+	values[12] = CStringGetTextDatum(wish->preflight);
+	values[13] = list_to_text_array(map->key_names);
+
+	/* a table that was linked before goes on with its data source and the pages it knows */
+	run_sql(before == 0
+			? "INSERT INTO angles.links (relid, owner, identity, title, parent_id, data_source_id,"
+			" direction, filter, conflict, on_local_delete, on_notion_delete, settle, preflight,"
+			" key_columns, state) VALUES ($1::regclass, $2::regrole, $3, $4, $5::uuid, $6::uuid, $7,"
+			" $8, $9, $10, $11, $12, $13, $14::name[],"
+			" CASE WHEN $6 IS NULL THEN 'creating' ELSE 'binding' END) RETURNING id"
+			: "UPDATE angles.links SET owner = $2::regrole, identity = $3, title = $4,"
+			" parent_id = COALESCE($5::uuid, parent_id),"
+			" data_source_id = COALESCE($6::uuid, data_source_id), direction = $7, filter = $8,"
+			" conflict = $9, on_local_delete = $10, on_notion_delete = $11, settle = $12,"
+			" preflight = $13, key_columns = $14::name[], paused = false, pause_reason = NULL,"
+			" push_cursor = NULL, push_done = 0, push_started_at = NULL, changed_at = now(),"
+			" state = CASE WHEN COALESCE($6::uuid, data_source_id) IS NULL THEN 'creating'"
+			"  ELSE 'binding' END WHERE relid = $1::regclass RETURNING id",
+			14, types, values, nulls,
+			before == 0 ? SPI_OK_INSERT_RETURNING : SPI_OK_UPDATE_RETURNING);
+	return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+static void
+write_columns(int32 link_id, const LinkMap *map)
+{
+	ListCell   *lc;
+	Oid			types[11] = {INT4OID, INT2OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID,
+	TEXTARRAYOID, OIDOID, TEXTARRAYOID, OIDOID};
+
+	run_sql("UPDATE angles.links SET push_total = (SELECT GREATEST(c.reltuples, 0)::bigint"
+			" FROM pg_class c WHERE c.oid = relid) WHERE id = $1", 1, types,
+			(Datum[]) {Int32GetDatum(link_id)}, NULL, SPI_OK_UPDATE);
+	run_sql("DELETE FROM angles.link_columns WHERE link_id = $1", 1, types,
+			(Datum[]) {Int32GetDatum(link_id)}, NULL, SPI_OK_DELETE);
+	foreach(lc, map->rows)
+	{
+		MapRow	   *row = (MapRow *) lfirst(lc);
+		Datum		values[10];
+		char		nulls[11];
+
+		if (!row->included)
+			continue;
+		memset(nulls, ' ', sizeof(nulls));
+		values[0] = Int32GetDatum(link_id);
+		values[1] = Int16GetDatum(row->c.attnum);
+		values[2] = CStringGetTextDatum(row->c.name);
+		values[3] = CStringGetTextDatum(format_type_be(row->c.typid));
+		values[4] = CStringGetTextDatum(row->c.property_name);
+		values[5] = CStringGetTextDatum(angles_codec_type_name(row->c.type));
+		values[6] = BoolGetDatum(row->is_key);
+		nulls[7] = row->c.options ? ' ' : 'n';
+		values[7] = list_to_text_array(row->c.options);
+		nulls[8] = nulls[9] = row->ref_names ? ' ' : 'n';
+		values[8] = ObjectIdGetDatum(row->ref_relid);
+		values[9] = list_to_text_array(row->ref_names);
+		run_sql("INSERT INTO angles.link_columns (link_id, attnum, attname, type_name,"
+				" property_name, property_type, is_key, options, ref_relid, ref_attnames)"
+				" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::regclass, $10::name[])",
+				10, types, values, nulls, SPI_OK_INSERT);
+	}
+}
+
+static void
+make_triggers(int32 link_id, const LinkWish *wish, const LinkMap *map)
+{
+	StringInfoData sql;
+	char	   *table = table_name(wish->relid);
+	ListCell   *lc;
+	ListCell   *ln;
+
+	drop_triggers(wish->relid);
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE TRIGGER angles_capture AFTER INSERT OR UPDATE OR DELETE ON %s"
+					 " FOR EACH ROW EXECUTE FUNCTION angles.capture('%d', '%u', '%d'",
+					 table, link_id, wish->relid, list_length(map->key_names));
+	forboth(lc, map->key_attnums, ln, map->key_names)
+		appendStringInfo(&sql, ", '%d', %s", lfirst_int(lc),
+						 quote_literal_cstr((char *) lfirst(ln)));
+	foreach(lc, map->rows)
+	{
+		MapRow	   *row = (MapRow *) lfirst(lc);
+
+		if (!row->included || row->c.attnum == 0)
+			continue;
+		if (row->ref_names == NIL)
+			appendStringInfo(&sql, ", '%d', %s", row->c.attnum, quote_literal_cstr(row->c.name));
+		foreach(ln, row->ref_names)
+			appendStringInfo(&sql, ", '%d', %s", get_attnum(wish->relid, (char *) lfirst(ln)),
+							 quote_literal_cstr((char *) lfirst(ln)));
+	}
+	appendStringInfoChar(&sql, ')');
+	run_sql(sql.data, 0, NULL, NULL, NULL, SPI_OK_UTILITY);
+	run_sql(psprintf("CREATE TRIGGER angles_capture_truncate AFTER TRUNCATE ON %s FOR EACH STATEMENT"
+					 " EXECUTE FUNCTION angles.capture_truncate('%d')", table, link_id),
+			0, NULL, NULL, NULL, SPI_OK_UTILITY);
+	run_sql(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER angles_capture,"
+					 " ENABLE ALWAYS TRIGGER angles_capture_truncate", table),
+			0, NULL, NULL, NULL, SPI_OK_UTILITY);
+	/* DROP EXTENSION then takes them along instead of refusing */
+	run_sql(psprintf("ALTER TRIGGER angles_capture ON %s DEPENDS ON EXTENSION angles", table),
+			0, NULL, NULL, NULL, SPI_OK_UTILITY);
+	run_sql(psprintf("ALTER TRIGGER angles_capture_truncate ON %s DEPENDS ON EXTENSION angles",
+					 table), 0, NULL, NULL, NULL, SPI_OK_UTILITY);
+}
+
+static void
+drop_triggers(Oid relid)
+{
+	char	   *table = table_name(relid);
+	int			level = client_min_messages;
+
+	/* "does not exist, skipping" is no news to anybody */
+	client_min_messages = WARNING;
+	run_sql(psprintf("DROP TRIGGER IF EXISTS angles_capture ON %s", table),
+			0, NULL, NULL, NULL, SPI_OK_UTILITY);
+	run_sql(psprintf("DROP TRIGGER IF EXISTS angles_capture_truncate ON %s", table),
+			0, NULL, NULL, NULL, SPI_OK_UTILITY);
+	client_min_messages = level;
+}
+
+static char *
+table_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		return psprintf("%u", relid);
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
+}
+
+static void
+run_sql(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls, int expect)
+{
+	int			rc = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
+
+	if (rc != expect)
+		elog(ERROR, "statement returned %s", SPI_result_code_string(rc));
+}
+
+static Datum
+list_to_text_array(List *list)
+{
+	Datum	   *elements = palloc(Max(list_length(list), 1) * sizeof(Datum));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, list)
+		elements[n++] = CStringGetTextDatum((char *) lfirst(lc));
+	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* ---- what it tells ---- */
+
+static void
+show_map(FunctionCallInfo fcinfo, const LinkWish *wish, const LinkMap *map)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	ListCell   *lc;
+
+	foreach(lc, map->rows)
+	{
+		MapRow	   *row = (MapRow *) lfirst(lc);
+
+		show_row(rsinfo, row->c.attnum == 0 && list_length(map->key_names) > 1
+				 ? "(primary key)" : row->c.name,
+				 row->included ? row->c.property_name : NULL,
+				 row->included ? angles_codec_type_name(row->c.type) : NULL, row->remark);
+	}
+	show_row(rsinfo, NULL, NULL, NULL, push_remark(wish));
+}
+
+static void
+show_row(ReturnSetInfo *rsinfo, const char *column, const char *property, const char *type,
+		 const char *remark)
+{
+	const char *texts[4] = {column, property, type, remark};
+	Datum		values[4];
+	bool		nulls[4];
+
+	for (int i = 0; i < 4; i++)
+	{
+		nulls[i] = texts[i] == NULL;
+		values[i] = texts[i] ? CStringGetTextDatum(texts[i]) : (Datum) 0;
+	}
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* How many rows there are and how long their first push takes at the limit. */
+static char *
+push_remark(const LinkWish *wish)
+{
+	int			limit = angles_guc_notion_rate_limit;
+	char	   *sql = psprintf("SELECT count(*), CASE WHEN %d > 0"
+							   " THEN justify_interval(make_interval(secs =>"
+							   "  ceil(count(*) * 60.5 / %d)::int)) END FROM %s%s",
+							   limit, Max(limit, 1), angles_link_from(wish->relid),
+							   wish->filter ? psprintf(" WHERE (%s)", wish->filter) : "");
+	char	   *rows;
+	char	   *duration;
+
+	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not count the rows");
+	rows = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	duration = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+	if (duration == NULL)
+		return psprintf("%s %s rows to send first; no rate limit is set",
+						wish->dry_run ? "would have" : "has", rows);
+	return psprintf("%s %s rows to send first, which takes %s at %d requests a minute",
+					wish->dry_run ? "would have" : "has", rows, duration, limit);
+}

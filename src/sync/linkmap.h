@@ -1,0 +1,49 @@
+/*
+ * linkmap.h
+ *		How a table would be mapped to a data source: used by link(), alter_link() and their dry runs.
+ */
+#ifndef ANGLES_LINKMAP_H
+#define ANGLES_LINKMAP_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+#include "notion/codec.h"
+
+/* One column of the table, or the row's key (c.attnum 0), and what it becomes. */
+typedef struct MapRow
+{
+	AnglesColumn c;
+	bool		included;
+	bool		is_key;
+	bool		is_title;
+	Oid			ref_relid;		/* RELATION */
+	List	   *ref_names;		/* RELATION: columns of the foreign key */
+	char	   *remark;			/* for people, NULL: none */
+} MapRow;
+
+typedef struct LinkMap
+{
+	Oid			relid;
+	List	   *key_names;		/* of char *: primary key columns, in order */
+	List	   *key_attnums;	/* of int */
+	List	   *rows;			/* of MapRow * */
+} LinkMap;
+
+/*
+ * Refuses, with an error that says why (ERRCODE_ANGLES_CANNOT_LINK), a relation that cannot be
+ * linked: not a table, temporary, unlogged, of the system, of angles, not owned by the caller, without
+ * primary key, with inheritance children.
+ */
+extern void angles_linkmap_check_table(Oid relid);
+
+/*
+ * Makes the mapping. "wishes" is the argument "mapping" of link() (NULL: none): for each column null
+ * (leave it out), "property name", or {"property": name, "type": type}. Errors
+ * (ERRCODE_ANGLES_BAD_MAPPING) for unknown columns, unknown or impossible types, names used twice.
+ */
+extern LinkMap *angles_linkmap_make(Oid relid, Jsonb *wishes, const char *title_column);
+
+#endif							/* ANGLES_LINKMAP_H */
