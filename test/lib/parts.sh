@@ -182,8 +182,8 @@ run_tap() {
   names=$(picked "$dir" .pl)
   [ -n "$names" ] || { counted "$part" 0 0; return; }
   limit=$(( $(limit_of "$part") * 2 / 3 ))
-  (cd "$BUILD" && limited "$part" env PATH="$PG_BIN:$PATH" TESTDIR="$RUN" PG_TEST_PORT_DIR="$RUN/ports" \
-    PG_REGRESS="$(dirname "$("$PG_BIN/pg_config" --pgxs)")/../test/regress/pg_regress" \
+  (cd "$BUILD" && limited "$part" env PATH="$PG_BIN:$PATH" TMPDIR="$SOCKETS" TESTDIR="$RUN" \
+    PG_TEST_PORT_DIR="$RUN/ports" PG_REGRESS="$(dirname "$("$PG_BIN/pg_config" --pgxs)")/../test/regress/pg_regress" \
     ANGLES_TOP="$BUILD" ANGLES_RECORD_DIR="$RUN/record" ANGLES_PID_DIR="$RUN/pids" "$@" \
     perl test/bin/tap ${COMMENTS:-} --jobs "$JOBS" --limit "$limit" --counts "$RUN/counts/$part" \
     --words perl -I "$(dirname "$("$PG_BIN/pg_config" --pgxs)")/../test/perl" -I test/lib -- \
@@ -317,7 +317,7 @@ case " \$* " in
   *" --boot "* | *" --single "* | *" -V "* | *" --version "* | *" -C "* | *" --describe-config "*)
     exec "$PG_BIN/postgres.real" "\$@" ;;
 esac
-exec valgrind -q --leak-check=no --gen-suppressions=all --trace-children=yes \\
+exec valgrind -q --vgdb=no --leak-check=no --gen-suppressions=all --trace-children=yes \\
   --error-limit=no --num-callers=30 --read-var-info=no \\
   --suppressions="$BUILD/test/valgrind/postgres.supp" --log-file="$RUN/valgrind/%p.log" \\
   "$PG_BIN/postgres.real" "\$@"
