@@ -65,14 +65,10 @@ sub configure
 
 	for my $name (sort keys %conf)
 	{
-		if (defined $conf{$name})
-		{
-			$self->adjust_conf('postgresql.conf', $name, _quote($conf{$name}));
-		}
-		else
-		{
-			$self->adjust_conf('postgresql.conf', $name, undef);
-		}
+		# in 15 adjust_conf() changes a line that is there, and adds none
+		$self->adjust_conf('postgresql.conf', $name, undef);
+		$self->append_conf('postgresql.conf', "$name = " . _quote($conf{$name}))
+		  if defined $conf{$name};
 	}
 	my $before = $self->sql('SELECT pg_conf_load_time()');
 	$self->reload;

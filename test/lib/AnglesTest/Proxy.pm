@@ -100,7 +100,10 @@ sub _serve
 
 		if ($mode eq 'cut' || $mode eq 'reset')
 		{
-			$drop->($_, $mode eq 'reset') for grep { $_ != $listen && $peer{$_} } $select->handles;
+			for my $sock ($select->handles)
+			{
+				$drop->($sock, $mode eq 'reset') if $peer{$sock};
+			}
 		}
 		for my $sock (@ready)
 		{
