@@ -84,8 +84,10 @@ PGFILEDESC = "angles - two-way sync with Notion, backup to Git"
 PG_CONFIG ?= pg_config
 WERROR ?= -Werror
 # PostgreSQL's headers as system headers: their own warnings under -Wextra are not ours to fix.
-# Parameters of callbacks and of the fmgr are often unused by nature.
-PG_CFLAGS = -Wall -Wextra $(WERROR) -Wno-declaration-after-statement -Wno-unused-parameter
+# Parameters of callbacks and of the fmgr are often unused by nature, and PostgreSQL counts with int up
+# to lengthof(), which is unsigned: two warnings of -Wextra that PostgreSQL's ways cannot do without.
+PG_CFLAGS = -Wall -Wextra $(WERROR) -Wno-declaration-after-statement -Wno-unused-parameter \
+	-Wno-sign-compare
 PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) -I$(TOP)src \
 	-DANGLES_VERSION='"$(EXTVERSION)"'
 ifdef ANGLES_TEST
