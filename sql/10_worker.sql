@@ -94,6 +94,8 @@ CREATE FUNCTION angles.run_crashed(run_id bigint, backoff_us bigint) RETURNS voi
 	BEGIN ATOMIC
 		UPDATE angles.runs SET
 			state = 'crashed',
+			/* it may have died in the very transaction that would have made it 'running' */
+			attempt = attempt + (state = 'queued')::integer,
 			crashes = crashes + 1,
 			class = CASE WHEN crashes + 1 >= 3 THEN 'poison' ELSE 'crash' END,
 			sqlstate = '57P02',
@@ -102,7 +104,7 @@ CREATE FUNCTION angles.run_crashed(run_id bigint, backoff_us bigint) RETURNS voi
 			finished_at = pg_catalog.clock_timestamp(),
 			next_attempt_at = CASE WHEN crashes + 1 < 3 AND attempt < max_attempts
 				THEN pg_catalog.clock_timestamp() + backoff_us * interval '1 microsecond' END
-		WHERE id = run_id AND state = 'running';
+		WHERE id = run_id AND (state IN ('queued', 'running') OR next_attempt_at IS NOT NULL);
 	END;
 COMMENT ON FUNCTION angles.run_crashed(bigint, bigint) IS 'internal: notes that the worker of a run died, and when it is tried again';
 
@@ -211,3 +213,118 @@ CREATE FUNCTION angles.audit(action text, object text, detail jsonb DEFAULT NULL
 		INSERT INTO angles.audit_log (action, object, detail) VALUES (action, object, detail) RETURNING id;
 	END;
 COMMENT ON FUNCTION angles.audit(text, text, jsonb) IS 'internal: adds a row to the audit trail';
+
+/* ---- asking for runs ---- */
+
+CREATE FUNCTION angles.request_rows(task text, args jsonb DEFAULT '{}') RETURNS SETOF jsonb
+	LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'angles_sql_request_rows';
+COMMENT ON FUNCTION angles.request_rows(text, jsonb) IS 'asks for a run, waits for it at most angles.wait_max, returns its rows; a cancel ends the run';
+
+/* with its owner's rights: it adds a row of angles.runs, for which requested_by says who asked */
+CREATE FUNCTION angles.enqueue_run(task text, args jsonb DEFAULT '{}') RETURNS bigint
+	LANGUAGE c STRICT VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'angles_sql_enqueue_run';
+COMMENT ON FUNCTION angles.enqueue_run(text, jsonb) IS 'asks for a run that begins when this transaction commits; returns its number in angles.runs';
+
+/*
+ * No SET search_path: PostgreSQL forbids COMMIT in a procedure that has one. The function is in C
+ * and executes no SQL.
+ */
+CREATE PROCEDURE angles.run(task text, args jsonb DEFAULT '{}', INOUT result jsonb DEFAULT NULL)
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'angles_sql_run';
+COMMENT ON PROCEDURE angles.run(text, jsonb, jsonb) IS 'commits, asks for a run, and waits for it without holding a snapshot; result is the array of its rows';
+
+CREATE FUNCTION angles.cancel_call(run_id bigint) RETURNS boolean
+	LANGUAGE c STRICT VOLATILE SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'angles_sql_cancel_call';
+COMMENT ON FUNCTION angles.cancel_call(bigint) IS 'internal: cancels a run that is with a worker';
+
+/* with its owner's rights: it changes a row of angles.runs */
+CREATE FUNCTION angles.cancel(run_id bigint) RETURNS boolean
+	LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS $body$
+DECLARE
+	with_worker boolean := angles.cancel_call(run_id);
+	in_table boolean;
+BEGIN
+	UPDATE angles.runs SET state = 'cancelled', next_attempt_at = NULL, finished_at = clock_timestamp()
+		WHERE id = run_id AND (state = 'queued' OR next_attempt_at IS NOT NULL);
+	in_table := FOUND;
+	IF NOT with_worker AND NOT in_table THEN
+		IF NOT EXISTS (SELECT FROM angles.runs WHERE id = run_id) THEN
+			RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('run %s does not exist', run_id);
+		END IF;
+		RETURN false;
+	END IF;
+	PERFORM angles.audit('cancel', format('run %s', run_id));
+	RETURN true;
+END
+$body$;
+COMMENT ON FUNCTION angles.cancel(bigint) IS 'cancels a run; false when it had ended already';
+
+CREATE FUNCTION angles.look() RETURNS void
+	LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'angles_sql_look';
+COMMENT ON FUNCTION angles.look() IS 'internal: lets the bridge look at extension and identity again when this transaction commits';
+
+/* with its owner's rights: it changes angles.identity and angles.links */
+CREATE FUNCTION angles.adopt() RETURNS text
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS $body$
+DECLARE
+	before jsonb;
+	fenced_links bigint;
+	new_epoch bigint;
+BEGIN
+	SELECT to_jsonb(i) INTO before FROM angles.identity i FOR UPDATE;
+	SELECT count(*) INTO fenced_links FROM angles.links WHERE identity <> angles.identity_now();
+	PERFORM angles.identity_record('adopted');
+	SELECT epoch INTO new_epoch FROM angles.identity;
+	PERFORM angles.audit('adopt', 'server', jsonb_build_object('before', before, 'links', fenced_links));
+	PERFORM angles.alert_close('fenced');
+	PERFORM angles.look();
+	PERFORM angles.wake();
+	RETURN format('this server is now the owner (epoch %s); %s links will be compared with Notion in full',
+		new_epoch, fenced_links);
+END
+$body$;
+COMMENT ON FUNCTION angles.adopt() IS 'makes this server the one that the database belongs to, after a copy, a restore or a recovery';
+
+CREATE FUNCTION angles.workers_in_memory(
+	OUT database oid, OUT state text, OUT bridge_pid integer, OUT sync_pid integer,
+	OUT bridge_failures integer, OUT sync_failures integer, OUT next_start timestamptz,
+	OUT held_by integer, OUT last_error text)
+	RETURNS SETOF record
+	LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'angles_sql_workers';
+COMMENT ON FUNCTION angles.workers_in_memory() IS 'internal: see view angles.workers';
+
+CREATE VIEW angles.workers AS
+	SELECT d.datname AS database, w.state, w.bridge_pid, w.sync_pid, w.bridge_failures, w.sync_failures,
+		w.next_start, w.held_by, w.last_error
+	FROM angles.workers_in_memory() w JOIN pg_catalog.pg_database d ON d.oid = w.database;
+COMMENT ON VIEW angles.workers IS 'the processes of angles, by database; other databases for members of pg_read_all_stats';
+
+/* ---- rights ---- */
+
+REVOKE ALL ON angles.identity, angles.worker_generation, angles.runs, angles.alerts, angles.audit_log, angles.workers
+	FROM PUBLIC;
+REVOKE ALL ON SEQUENCE angles.runs_id_seq, angles.alerts_id_seq, angles.audit_log_id_seq FROM PUBLIC;
+GRANT SELECT ON angles.identity, angles.runs, angles.alerts, angles.workers TO angles_viewer;
+GRANT SELECT ON angles.audit_log TO angles_admin;
+
+REVOKE EXECUTE ON FUNCTION
+	angles.identity_now(), angles.identity_parts(), angles.recovery_mark(), angles.identity_record(text),
+	angles.run_crashed(bigint, bigint), angles.alert_notify(angles.alerts, text),
+	angles.alert_open(text, text, text, text, text), angles.alert_close(text), angles.audit_refuse(),
+	angles.audit(text, text, jsonb), angles.request_rows(text, jsonb), angles.enqueue_run(text, jsonb),
+	angles.cancel_call(bigint), angles.cancel(bigint), angles.look(), angles.adopt(), angles.workers_in_memory()
+	FROM PUBLIC;
+REVOKE EXECUTE ON PROCEDURE angles.run(text, jsonb, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION angles.identity_now(), angles.identity_parts(), angles.workers_in_memory() TO angles_viewer;
+GRANT EXECUTE ON FUNCTION angles.request_rows(text, jsonb), angles.enqueue_run(text, jsonb), angles.cancel(bigint)
+	TO angles_operator;
+GRANT EXECUTE ON PROCEDURE angles.run(text, jsonb, jsonb) TO angles_operator;
+GRANT EXECUTE ON FUNCTION angles.adopt() TO angles_admin;

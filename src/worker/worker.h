@@ -80,24 +80,37 @@ extern const char *angles_worker_identity(void);
  */
 typedef struct AnglesCall AnglesCall;
 
-/* Takes the next call for this worker, allocated in cxt, or returns NULL. Never waits. */
+/*
+ * Takes the next call for this worker, allocated in cxt (which must live until the reply), or returns
+ * NULL. Never waits. Inside a transaction of the caller's that has begun with a recheck: it makes
+ * the run's row 'running'. Should that transaction or the process fail, the run counts as crashed.
+ */
 extern AnglesCall *angles_call_take(MemoryContext cxt);
 
+/* Returns the number of the run in angles.runs. */
 extern int64 angles_call_run_id(AnglesCall *call);
-extern const char *angles_call_task(AnglesCall *call);	/* 'sync', 'check_notion', ... */
-extern const char *angles_call_args(AnglesCall *call);	/* jsonb text */
+
+/* Returns the task: 'sync', 'check_notion', ...; it may be one that this version does not know. */
+extern const char *angles_call_task(AnglesCall *call);
+
+/* Returns the arguments, a jsonb object as text. */
+extern const char *angles_call_args(AnglesCall *call);
 
 /* True when the one who waited went away (Ctrl-C, disconnect) or angles.cancel(run) was called. */
 extern bool angles_call_cancelled(AnglesCall *call);
 
-/* Sends one result row (jsonb text) to the one who waits, if any, and keeps it for the run's result. */
+/*
+ * Sends one result row (jsonb text) to the one who waits, if any, and keeps it for the run's result.
+ * Never waits. Anywhere between take and finish.
+ */
 extern void angles_call_row(AnglesCall *call, const char *json);
 
 /*
  * Ends the run: writes angles.runs (inside a transaction of the caller's) with state
- * 'succeeded', 'failed' or 'cancelled', class ('transient', 'busy', 'permanent', 'crash',
- * 'poison' or NULL), SQLSTATE, message, detail, hint. angles_call_reply() then tells the
- * one who waits; call it after the commit.
+ * 'succeeded', 'failed' or 'cancelled', class ('transient', 'busy', 'permanent' or NULL; the
+ * first two are tried again while attempts are left), SQLSTATE, message, detail, hint.
+ * angles_call_reply() then tells the one who waits; call it after the commit, outside of any
+ * transaction: it waits (at most 2 s) for a session that is slow to read its rows.
  */
 extern void angles_call_finish(AnglesCall *call, const char *state, const char *class,
 							   int sqlerrcode, const char *message, const char *detail,
@@ -106,7 +119,10 @@ extern void angles_call_reply(AnglesCall *call);
 
 /* ---- alerts and audit trail (inside a transaction of the caller's) ---- */
 
-/* Opens (or refreshes) the alert of this fingerprint; log + NOTIFY angles_alerts only when it opens. */
+/*
+ * Opens (or refreshes) the alert of this fingerprint; severity is 'info', 'warning' or 'critical'.
+ * Log line and NOTIFY angles_alerts only when it opens.
+ */
 extern void angles_alert_open(const char *fingerprint, const char *severity, const char *title,
 							  const char *detail, const char *hint);
 

@@ -1,0 +1,379 @@
+/*
+ * bridge.c
+ *		The bridge: one process in each database that has the extension. It keeps the books of runs,
+ *		takes requests of sessions, and starts the sync worker when there is something for it. It
+ *		never uses the network and never runs code of users.
+ *
+ * An error ends the process; the launcher starts another one after a delay. What matters is in
+ * tables and shared memory, so nothing is lost with it.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "miscadmin.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "storage/lock.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "core/clock.h"
+#include "core/guc.h"
+#include "core/txn.h"
+#include "core/wait.h"
+#include "worker/calls.h"
+#include "worker/enter.h"
+#include "worker/extension.h"
+#include "worker/identity.h"
+#include "worker/slots.h"
+#include "worker/worker.h"
+
+extern PGDLLEXPORT void angles_bridge_main(Datum main_arg);
+
+/* Old runs are looked for after this many sweeps (a day at the default interval). */
+#define SWEEPS_BETWEEN_EXPIRY 1440
+
+/* Deaths in a row after which the sync worker is a matter for people. */
+#define DEATHS_TO_ALERT 5
+
+/* While the server has no free worker process: time between two tries. */
+#define SHORTAGE_RETRY_US INT64CONST(1000000)
+
+static BackgroundWorkerHandle *sync_handle = NULL;
+static bool shortage_logged = false;
+static int64 shortage_until = 0;
+static int64 next_retry = INT64_MAX;	/* of a run */
+static int64 next_sweep = 0;
+static int	sweeps_to_expiry = 0;
+static bool death_alert = true;	/* an earlier bridge may have opened it */
+
+static void run_bridge(void);
+static void keep_error(void);
+static void look(void);
+static AnglesExtension settle_extension(void);
+static void leave_absent(void) pg_attribute_noreturn();
+static void wait_for_other_version(const AnglesExtension *found);
+static void set_content(AnglesContent content);
+static void settle_identity(void);
+static void sweep(void);
+static bool has_work(void);
+static void keep_sync(int64 *next);
+static bool sync_is_wanted(void);
+static void start_sync(int64 *next);
+static void watch_sync_deaths(void);
+
+void
+angles_bridge_main(Datum main_arg)
+{
+	angles_enter_database(KIND_BRIDGE, main_arg, "angles bridge");
+	/* whoever holds one of our tables for long: wait for him, do not die of him */
+	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	PG_TRY();
+	{
+		run_bridge();
+	}
+	PG_CATCH();
+	{
+		keep_error();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+/* Keeps the error that ends this bridge where the next one and people find it. */
+static void
+keep_error(void)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	ErrorData  *error = CopyErrorData();
+
+	LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
+	strlcpy(angles_my_slot->last_error, error->message, ANGLES_ERROR_LEN);
+	LWLockRelease(&angles_shared->lock);
+	FreeErrorData(error);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+run_bridge(void)
+{
+	MemoryContext turn = AllocSetContextCreate(TopMemoryContext, "angles bridge",
+											   ALLOCSET_DEFAULT_SIZES);
+
+	pg_atomic_write_u32(&angles_my_slot->look, 1);
+	pg_atomic_write_u32(&angles_my_slot->runs_wake, 1);
+	for (;;)
+	{
+		int64		next;
+		int64		now;
+
+		MemoryContextSwitchTo(turn);
+		MemoryContextReset(turn);
+		if (pg_atomic_exchange_u32(&angles_my_slot->look, 0) != 0)
+			look();
+		if (pg_atomic_exchange_u32(&angles_my_slot->runs_wake, 0) != 0 ||
+			angles_clock_mono_us() >= next_retry)
+		{
+			angles_runs_serve_calls();
+			next_retry = angles_runs_hand_out(angles_my_slot->fenced);
+		}
+		if (angles_clock_mono_us() >= next_sweep)
+			sweep();
+		next = Min(next_retry, next_sweep);
+		keep_sync(&next);
+
+		now = angles_clock_mono_us();
+		angles_wait(PGINVALID_SOCKET,
+					(long) Min(INT_MAX, Max(0, (next - now) / 1000 + 1)));
+	}
+}
+
+/* ---- the extension ---- */
+
+/* Makes sure that the extension is there and ours; ends the process or waits when it is not. */
+static void
+look(void)
+{
+	AnglesExtension found = settle_extension();
+
+	if (OidIsValid(angles_my_extension.oid) && angles_my_extension.oid != found.oid)
+	{
+		/* dropped and made anew: nothing this process knows is worth keeping */
+		angles_slots_stop(&angles_my_slot->sync);
+		angles_leave_to_look_again();
+	}
+	if (!OidIsValid(angles_my_extension.oid))
+	{
+		angles_my_extension = found;
+		angles_txn_begin("angles: opening the books");
+		angles_worker_recheck();
+		angles_runs_open();
+		angles_txn_commit();
+	}
+	angles_my_extension = found;
+	pg_atomic_write_u32(&angles_my_slot->later_look, 0);
+	settle_identity();
+	set_content(CONTENT_PRESENT);
+	/* the fence may have opened for what was queued */
+	pg_atomic_write_u32(&angles_my_slot->runs_wake, 1);
+}
+
+/* Returns the extension once it is of this library's version; does not return when it is absent. */
+static AnglesExtension
+settle_extension(void)
+{
+	AnglesExtension found;
+
+	for (;;)
+	{
+		Oid			seen;
+
+		/*
+		 * Without a snapshot: somebody may hold the lock for long in a transaction that drops
+		 * or alters the extension, and xmin must not wait with us.
+		 */
+		StartTransactionCommand();
+		if (!angles_extension_find(&found))
+		{
+			CommitTransactionCommand();
+			leave_absent();
+		}
+		seen = found.oid;
+		angles_extension_lock(seen, AccessShareLock, true);
+		if (!angles_extension_find(&found) || found.oid != seen)
+		{
+			CommitTransactionCommand();
+			continue;
+		}
+		CommitTransactionCommand();
+		if (angles_extension_matches(&found))
+			return found;
+		wait_for_other_version(&found);
+	}
+}
+
+static void
+leave_absent(void)
+{
+	angles_slots_stop(&angles_my_slot->sync);
+	set_content(CONTENT_ABSENT);
+	angles_slots_leave_because(LEAVE_IDLE);
+	proc_exit(0);
+}
+
+/* The library and the SQL objects do not fit: touch nothing until somebody changes one of them. */
+static void
+wait_for_other_version(const AnglesExtension *found)
+{
+	angles_slots_stop(&angles_my_slot->sync);
+	set_content(CONTENT_SKEW);
+	ereport(LOG,
+			(errmsg("angles does nothing in database %u: extension version %s, library version %s",
+					MyDatabaseId, found->version, ANGLES_VERSION),
+			 errhint("Run ALTER EXTENSION angles UPDATE; or restart the server when it still runs "
+					 "an older library.")));
+	pgstat_report_activity(STATE_IDLE, "angles: waits for ALTER EXTENSION angles UPDATE");
+	do
+		angles_wait(PGINVALID_SOCKET, -1);
+	while (pg_atomic_exchange_u32(&angles_my_slot->look, 0) == 0);
+}
+
+static void
+set_content(AnglesContent content)
+{
+	LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
+	angles_my_slot->content = content;
+	if (content == CONTENT_PRESENT)
+		angles_my_slot->last_error[0] = '\0';
+	LWLockRelease(&angles_shared->lock);
+}
+
+static void
+settle_identity(void)
+{
+	bool		fenced;
+
+	angles_txn_begin("angles: comparing the identity");
+	angles_worker_recheck();
+	fenced = angles_identity_settle();
+	angles_txn_commit();
+
+	LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
+	angles_my_slot->fenced = fenced;
+	LWLockRelease(&angles_shared->lock);
+	/* one that was started before the fence was seen */
+	if (fenced && !angles_runs_ready())
+		angles_slots_stop(&angles_my_slot->sync);
+}
+
+/* ---- the safety net ---- */
+
+/* The only query while nothing changes: is there work that nobody announced? */
+static void
+sweep(void)
+{
+	bool		work;
+
+	next_sweep = angles_clock_mono_us() + (int64) angles_guc_sweep_interval * 1000;
+	angles_txn_begin("angles: sweep");
+	angles_worker_recheck();
+	work = has_work();
+	watch_sync_deaths();
+	angles_txn_commit();
+	if (work && !angles_my_slot->fenced)
+		angles_slots_wake_sync(angles_my_slot);
+
+	if (sweeps_to_expiry-- <= 0)
+		sweeps_to_expiry = angles_runs_expire() ? 0 : SWEEPS_BETWEEN_EXPIRY;
+}
+
+static bool
+has_work(void)
+{
+	static SPIPlanPtr plan = NULL;
+	static Oid	function = InvalidOid;
+
+	/* what the room sync offers; looked up once in the life of an extension */
+	if (!OidIsValid(function))
+		function = LookupFuncName(list_make2(makeString("angles"), makeString("has_work")),
+								  0, NULL, true);
+	if (!OidIsValid(function))
+		return false;
+	angles_spi_exec(&plan, "SELECT angles.has_work()", 0, NULL, NULL, NULL, SPI_OK_SELECT);
+	return strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0;
+}
+
+/* ---- the sync worker ---- */
+
+/* Starts the sync worker when it is wanted and due; lowers *next when it is due later. */
+static void
+keep_sync(int64 *next)
+{
+	AnglesPlace *place = &angles_my_slot->sync;
+
+	if (place->state == PLACE_STARTING)
+	{
+		angles_slots_start_failed(place, sync_handle);
+		if (place->state == PLACE_STARTING && sync_handle == NULL)
+			*next = Min(*next, place->since_us + ANGLES_START_PATIENCE_US);
+	}
+	if (place->state != PLACE_STARTING && sync_handle != NULL)
+	{
+		pfree(sync_handle);
+		sync_handle = NULL;
+	}
+	if (place->state != PLACE_EMPTY || !sync_is_wanted())
+		return;
+	if (angles_clock_mono_us() < place->due_us)
+		*next = Min(*next, place->due_us);
+	else
+		start_sync(next);
+}
+
+static bool
+sync_is_wanted(void)
+{
+	return angles_runs_ready() ||
+		(!angles_my_slot->fenced && pg_atomic_read_u32(&angles_my_slot->sync_wake) != 0);
+}
+
+static void
+start_sync(int64 *next)
+{
+	MemoryContext old;
+
+	if (angles_clock_mono_us() < shortage_until)
+	{
+		*next = Min(*next, shortage_until);
+		return;
+	}
+	/* it left because the extension was being changed: wait for the end of that */
+	if (angles_my_slot->sync.left == LEAVE_LOOK_AGAIN)
+		look();
+
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	sync_handle = angles_slots_start(angles_my_slot, KIND_SYNC);
+	MemoryContextSwitchTo(old);
+	if (sync_handle != NULL)
+	{
+		shortage_logged = false;
+		return;
+	}
+	shortage_until = angles_clock_mono_us() + SHORTAGE_RETRY_US;
+	*next = Min(*next, shortage_until);
+	if (!shortage_logged)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("angles waits for a free worker process to sync database %u",
+						MyDatabaseId),
+				 errhint("Raise max_worker_processes if this lasts.")));
+	shortage_logged = true;
+}
+
+/* Opens an alert for a sync worker that does not stay alive, and closes it for one that does. */
+static void
+watch_sync_deaths(void)
+{
+	AnglesPlace *place = &angles_my_slot->sync;
+	bool		lives = place->state == PLACE_RUNNING &&
+		angles_clock_mono_us() - place->since_us > ANGLES_GOOD_LIFE_US;
+
+	if (place->failures >= DEATHS_TO_ALERT && !lives && !death_alert)
+	{
+		angles_alert_open("worker.sync", "critical", "the sync worker dies again and again",
+						  NULL, "Look for its error in the server's log.");
+		death_alert = true;
+	}
+	else if ((place->failures == 0 || lives) && death_alert)
+	{
+		angles_alert_close("worker.sync");
+		death_alert = false;
+	}
+}

@@ -1,0 +1,67 @@
+/*
+ * calls.h
+ *		How a run travels from a session through the bridge to the sync worker. For the room worker
+ *		only; drawn in README.md.
+ */
+#ifndef ANGLES_CALLS_H
+#define ANGLES_CALLS_H
+
+#include "postgres.h"
+
+#include "storage/dsm.h"
+#include "storage/shm_mq.h"
+
+#include "worker/slots.h"
+
+/* What may be asked for. */
+typedef struct AnglesTask
+{
+	const char *name;
+	bool		touches_tables; /* waits for locks that the asking transaction may hold */
+	bool		fence_free;		/* sends nothing that a clone must not send */
+} AnglesTask;
+
+/* Returns the task of this name, or NULL. */
+extern const AnglesTask *angles_task_find(const char *name);
+
+/* Head of the DSM segment of a session that waits. */
+typedef struct AnglesRequest
+{
+	char		task[NAMEDATALEN];
+	char		requested_by[NAMEDATALEN];
+	Size		queue_offset;	/* of the shm_mq: worker sends, session receives */
+	Size		args_len;		/* with the NUL */
+	char		args[FLEXIBLE_ARRAY_MEMBER];	/* jsonb as text */
+} AnglesRequest;
+
+/* First byte of a message in the queue. */
+#define MESSAGE_ROW 'R'			/* then jsonb text, NUL */
+#define MESSAGE_END 'E'			/* then state, SQLSTATE, message, detail, hint, each with NUL */
+
+/* Size of the queue: an answer of a few hundred rows does not make the worker wait for the reader. */
+#define ANGLES_QUEUE_SIZE 65536
+
+/* A bridge that dies while it serves a call does not get the same call for ever. */
+#define ANGLES_CALL_TRIES 3
+
+/* ---- the bridge's half (runs.c) ---- */
+
+/* Marks runs as crashed that were running when the server or the last worker went down. */
+extern void angles_runs_open(void);
+
+/* Writes the rows of posted calls, buries lost and cancelled ones. Transactions of its own. */
+extern void angles_runs_serve_calls(void);
+
+/*
+ * Hands queued runs and due retries to the sync worker. Returns when the next retry is due
+ * (monotonic clock, us), INT64_MAX for never.
+ */
+extern int64 angles_runs_hand_out(bool fenced);
+
+/* Returns true when the sync worker has something to take. */
+extern bool angles_runs_ready(void);
+
+/* Deletes old runs in a small batch. Returns true when there are more. */
+extern bool angles_runs_expire(void);
+
+#endif							/* ANGLES_CALLS_H */
