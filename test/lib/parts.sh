@@ -114,6 +114,7 @@ part_build() {
   verdict() { if "${@:2}"; then passed=$((passed + 1)); echo "ok     $1"; else failed=$((failed + 1)); echo "FAILED $1"; fi; }
   verdict "gcc, with test hooks" need_build
   copy_tree prod
+  rm -f "$DIR/prod/angles.so"
   verdict "gcc, production" make_in prod prod PG_CONFIG="$PG_BIN/pg_config" all
   verdict "production has no test hooks" no_test_hooks "$DIR/prod/angles.so"
   clang=$(command -v clang || ls /usr/bin/clang-[0-9]* 2>/dev/null | head -n 1)

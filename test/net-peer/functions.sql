@@ -19,3 +19,33 @@ LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_threads_block_signals';
 
 CREATE FUNCTION nettest.leak(url text) RETURNS void
 LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_leak';
+
+-- src/net/ratetest.c
+CREATE FUNCTION nettest.simulate(
+    seed integer, lim integer, minutes integer, edits_per_minute float8 DEFAULT 0,
+    burst integer DEFAULT 0, backlog boolean DEFAULT true,
+    OUT seen integer, OUT edits integer, OUT worst_minute integer, OUT used float8,
+    OUT longest_wait_us bigint)
+LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_simulate';
+
+CREATE FUNCTION nettest.rate_take(
+    fingerprint bigint, lim integer, backlog boolean DEFAULT false, n integer DEFAULT 1)
+RETURNS bigint LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_rate_take';
+
+CREATE FUNCTION nettest.rate_pause(fingerprint bigint, seconds integer, reason text) RETURNS void
+LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_rate_pause';
+
+CREATE FUNCTION nettest.rate_resume(fingerprint bigint) RETURNS void
+LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_rate_resume';
+
+CREATE FUNCTION nettest.rate_get(fingerprint bigint) RETURNS text
+LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_rate_get';
+
+CREATE FUNCTION nettest.rate_save() RETURNS void
+LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_rate_save';
+
+CREATE FUNCTION nettest.breaker(fingerprint bigint, what text) RETURNS bigint
+LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_breaker';
+
+CREATE FUNCTION nettest.backoff(attempt integer, retry_after_s integer) RETURNS bigint
+LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_backoff';
