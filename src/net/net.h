@@ -96,7 +96,7 @@ extern long angles_net_timeout(AnglesNetClient *client);
  * Guarantee: of the requests granted for one token, never more than "limit" fall in any 60 s as the
  * server sees them (the window kept here is 60.5 s, to allow for different travel times). After a
  * crash a window counts as full from the moment of the restart; after a clean shutdown it is what it
- * was (kept in a file of the data directory).
+ * was (kept in a file of the data directory). All times in microseconds unless the name says "_s".
  */
 typedef enum AnglesRateClass
 {
@@ -106,7 +106,9 @@ typedef enum AnglesRateClass
 
 /*
  * Asks for the right to send one request now. Returns 0 when granted (and counted), else the
- * microseconds after which to ask again. limit 0: always granted, unless paused.
+ * microseconds after which to ask again. limit 0: always granted, unless paused; counted all the same,
+ * so that a limit set later knows what was sent. A refused interactive request keeps the backlog
+ * waiting until it has had its turn, so ask for interactive ones first.
  */
 extern int64 angles_rate_take(uint64 fingerprint, int limit, AnglesRateClass class);
 
@@ -119,24 +121,41 @@ extern void angles_rate_resume(uint64 fingerprint);
 typedef struct AnglesRateState
 {
 	int			used;			/* granted in the last 60.5 s */
+	int64		full_us;		/* how long all windows still count as full after a crash, 0 = not */
 	int64		paused_us;		/* how long the pause still lasts, 0 = none */
-	char		reason[64];		/* of the pause */
+	char		reason[64];		/* of the pause, "" when there is none */
 } AnglesRateState;
 
-/* Fills *state and returns true when this token has a window. Callable in any process. */
+/*
+ * Fills *state and returns true when this token has a window (full_us is always filled). Callable in
+ * any process.
+ */
 extern bool angles_rate_get(uint64 fingerprint, AnglesRateState *state);
 
-/* Writes the windows to the data directory; workers that sent call it when they end cleanly. */
+/*
+ * Writes the windows to the data directory. Called by itself when a background worker ends that ever
+ * asked for a grant, by SIGTERM, too. Problems go to the log; the next start then counts all windows
+ * as full.
+ */
 extern void angles_rate_save(void);
 
 /*
  * Circuit breaker of a remote (by fingerprint): after "threshold" failures in a row that are the
- * remote's or the network's it opens; then one probe request at growing intervals (full jitter,
- * angles.retry_initial .. angles.retry_cap) until one succeeds.
+ * remote's or the network's it opens; then one probe request at growing intervals (drawn between
+ * angles.retry_initial and its double, fourfold, ... up to angles.retry_cap) until one succeeds. The
+ * threshold is 5.
  */
-extern int64 angles_breaker_ask(uint64 fingerprint);	/* 0: go; else us until a probe is allowed */
+
+/* Returns 0: go (and, when it is open, this is the probe); else us until a probe is allowed. */
+extern int64 angles_breaker_ask(uint64 fingerprint);
+
+/* Closes the breaker: any answer that shows the remote at work, a 4xx too. */
 extern void angles_breaker_success(uint64 fingerprint);
+
+/* Counts a failure that is the remote's or the network's: NOT_SENT, UNKNOWN, 5xx but 529. */
 extern void angles_breaker_failure(uint64 fingerprint);
+
+/* Returns true when it is open; *failures in a row, *open_us since when (0 when closed). */
 extern bool angles_breaker_is_open(uint64 fingerprint, int *failures, int64 *open_us);
 
 /*

@@ -25,7 +25,7 @@ CREATE FUNCTION nettest.simulate(
     seed integer, lim integer, minutes integer, edits_per_minute float8 DEFAULT 0,
     burst integer DEFAULT 0, backlog boolean DEFAULT true,
     OUT seen integer, OUT edits integer, OUT worst_minute integer, OUT used float8,
-    OUT longest_wait_us bigint)
+    OUT longest_wait_us bigint, OUT slow integer)
 LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_simulate';
 
 CREATE FUNCTION nettest.rate_take(
