@@ -168,11 +168,12 @@ static void
 define_workers(void)
 {
 	/* Set it where file inodes or the machine change though the server is the same: containers. */
-	DefineCustomStringVariable("angles.instance_id",
-							   "Name that stands for this server in the identity fence.",
-							   "Wins over the inode of the data directory and the machine id.",
-							   &angles_guc_instance_id, "",
-							   PGC_POSTMASTER, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomStringVariable("angles.instance_id",
+								   "Name that stands for this server in the identity fence.",
+								   "Wins over the inode of the data directory and the machine id.",
+								   &angles_guc_instance_id, "",
+								   PGC_POSTMASTER, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	/* Raise it in clusters with more databases than this. */
 	if (process_shared_preload_libraries_in_progress)
 		DefineCustomIntVariable("angles.max_databases",

@@ -8,8 +8,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "common/cryptohash.h"
-#include "common/sha2.h"
+#include <openssl/evp.h>
+
 #include "storage/fd.h"
 
 #include "core/errors.h"
@@ -60,15 +60,12 @@ angles_secret_notion(const char *name, const char **source)
 uint64
 angles_secret_fingerprint(const char *token)
 {
-	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	unsigned char digest[EVP_MAX_MD_SIZE];
 	uint64		fingerprint;
 
-	if (pg_cryptohash_init(ctx) < 0 ||
-		pg_cryptohash_update(ctx, (const uint8 *) token, strlen(token)) < 0 ||
-		pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
-		elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(ctx));
-	pg_cryptohash_free(ctx);
+	/* not pg_cryptohash: that needs a resource owner, which a worker between transactions lacks */
+	if (EVP_Digest(token, strlen(token), digest, NULL, EVP_sha256(), NULL) != 1)
+		elog(ERROR, "could not compute SHA-256");
 	memcpy(&fingerprint, digest, sizeof(fingerprint));
 	return fingerprint;
 }

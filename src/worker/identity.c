@@ -12,11 +12,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <openssl/evp.h>
+
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
-#include "common/cryptohash.h"
 #include "common/file_perm.h"
-#include "common/sha2.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -36,11 +36,11 @@
 #define MARK_DIR "angles"
 #define MARK_FILE MARK_DIR "/recovered"
 
-#define DIGEST_TEXT_LEN (PG_SHA256_DIGEST_LENGTH * 2 + 1)
+#define DIGEST_TEXT_LEN (32 * 2 + 1)
 
 static const AnglesIdentityParts *parts(void);
 static void digest_text(const char *text, char *hex, size_t hex_size);
-static void read_machine_id(char *digest, size_t size);
+static const char *machine_digest(void);
 static void read_mark(char *mark, size_t size);
 static bool write_mark(const char *mark);
 static bool read_small_file(const char *path, char *buf, size_t size);
@@ -64,7 +64,8 @@ angles_identity_read_parts(AnglesIdentityParts *p)
 	p->promoted = stat(STANDBY_SIGNAL_FILE, &st) == 0 && !recovery;
 	if (stat("PG_VERSION", &st) == 0)
 		p->inode = st.st_ino;
-	read_machine_id(p->machine, sizeof(p->machine));
+	if (!read_small_file("/etc/machine-id", p->machine, sizeof(p->machine)))
+		p->machine[0] = '\0';
 	if (recovery && !IsUnderPostmaster)
 	{
 		snprintf(p->recovery_mark, sizeof(p->recovery_mark), "%lld-%d",
@@ -93,20 +94,6 @@ parts(void)
 		angles_identity_read_parts(&mine);
 	read = true;
 	return &mine;
-}
-
-static void
-read_machine_id(char *digest, size_t size)
-{
-	char		id[64];
-	char		hex[DIGEST_TEXT_LEN];
-
-	/* machine-id(5): confidential, so only a digest of it is kept */
-	digest[0] = '\0';
-	if (!read_small_file("/etc/machine-id", id, sizeof(id)) || id[0] == '\0')
-		return;
-	digest_text(id, hex, sizeof(hex));
-	strlcpy(digest, hex, size);
 }
 
 static void
@@ -155,16 +142,25 @@ write_mark(const char *mark)
 static void
 digest_text(const char *text, char *hex, size_t hex_size)
 {
-	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	unsigned int digest_len;
 
-	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
-		pg_cryptohash_update(ctx, (const uint8 *) text, strlen(text)) < 0 ||
-		pg_cryptohash_final(ctx, digest, sizeof(digest)) < 0)
-		elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(ctx));
-	pg_cryptohash_free(ctx);
-	for (size_t i = 0; i < sizeof(digest) && 2 * i + 2 < hex_size; i++)
+	/* not pg_cryptohash: that needs a resource owner, which a worker between transactions lacks */
+	if (EVP_Digest(text, strlen(text), digest, &digest_len, EVP_sha256(), NULL) != 1)
+		elog(ERROR, "could not compute SHA-256");
+	for (size_t i = 0; i < digest_len && 2 * i + 2 < hex_size; i++)
 		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+}
+
+/* machine-id(5) is confidential: what leaves shared memory is the begin of a digest of it. */
+static const char *
+machine_digest(void)
+{
+	static char digest[17] = "";
+
+	if (digest[0] == '\0' && parts()->machine[0] != '\0')
+		digest_text(parts()->machine, digest, sizeof(digest));
+	return digest;
 }
 
 const char *
@@ -181,7 +177,7 @@ angles_worker_identity(void)
 						GetSystemIdentifier(), MyDatabaseId, angles_guc_instance_id);
 	else
 		text = psprintf("angles-1|" UINT64_FORMAT "|%u|files|" UINT64_FORMAT "|%s",
-						GetSystemIdentifier(), MyDatabaseId, p->inode, p->machine);
+						GetSystemIdentifier(), MyDatabaseId, p->inode, machine_digest());
 	digest_text(text, identity, sizeof(identity));
 	pfree(text);
 	return identity;
@@ -210,7 +206,7 @@ angles_sql_identity_parts(PG_FUNCTION_ARGS)
 	}
 	else
 		appendStringInfo(&buf, ", \"inode\": \"" UINT64_FORMAT "\", \"machine\": \"%s\"",
-						 p->inode, p->machine);
+						 p->inode, machine_digest());
 	appendStringInfoChar(&buf, '}');
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
 }

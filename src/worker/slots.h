@@ -102,7 +102,7 @@ typedef struct AnglesSlot
 typedef struct AnglesIdentityParts
 {
 	uint64		inode;			/* of PGDATA/PG_VERSION */
-	char		machine[17];	/* digest of the machine id, "" when it cannot be read */
+	char		machine[64];	/* the machine id, "" when it cannot be read */
 	bool		promoted;		/* started with standby.signal and without recovery.signal */
 	char		recovery_mark[40];	/* names the last start with recovery.signal, "" for none */
 } AnglesIdentityParts;
