@@ -40,7 +40,7 @@ CREATE FUNCTION angles.link(
 	settle interval DEFAULT '2 s',
 	preflight text DEFAULT 'fast',
 	dry_run boolean DEFAULT false,
-	OUT "column" name, OUT property text, OUT type text, OUT remark text)
+	OUT "column" text, OUT property text, OUT type text, OUT remark text)
 	RETURNS SETOF record
 	LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
 	AS 'MODULE_PATHNAME', 'angles_link';

@@ -213,10 +213,7 @@ take_entry(uint64 row, int64 *seq)
 	entry->approved = !isnull && DatumGetBool(datum);
 	entry->enqueued_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 7, &isnull));
 	entry->page_id = angles_spi_text(row, 8, cxt);
-	entry->page_state = state == NULL ? PAGE_NONE
-		: strcmp(state, "intent") == 0 ? PAGE_INTENT
-		: strcmp(state, "live") == 0 ? PAGE_LIVE
-		: strcmp(state, "trashed") == 0 ? PAGE_TRASHED : PAGE_OUT_OF_SCOPE;
+	entry->page_state = angles_page_state(state);
 	datum = SPI_getbinval(tuple, desc, 10, &isnull);
 	entry->base = isnull ? NULL : DatumGetJsonbPCopy(datum);
 	datum = SPI_getbinval(tuple, desc, 11, &isnull);
@@ -227,6 +224,18 @@ take_entry(uint64 row, int64 *seq)
 	*seq = DatumGetInt64(SPI_getbinval(tuple, desc, 14, &isnull));
 	entry->was_doubtful = DatumGetBool(SPI_getbinval(tuple, desc, 15, &isnull));
 	return entry;
+}
+
+PageState
+angles_page_state(const char *state)
+{
+	if (state == NULL || state[0] == '\0')
+		return PAGE_NONE;
+	if (strcmp(state, "intent") == 0)
+		return PAGE_INTENT;
+	if (strcmp(state, "live") == 0)
+		return PAGE_LIVE;
+	return strcmp(state, "trashed") == 0 ? PAGE_TRASHED : PAGE_OUT_OF_SCOPE;
 }
 
 /* ---- planning ---- */

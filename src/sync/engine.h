@@ -214,6 +214,9 @@ extern void angles_resolve_relations(int n, Entry **entries);
 /* Takes entries that are due, plans them, marks them durably and puts actions on the ready lists. */
 extern void angles_claim(Engine *engine);
 
+/* Reads the state of a page as the table angles.pages names it; NULL or empty: PAGE_NONE. */
+extern PageState angles_page_state(const char *state);
+
 /* Takes over what former workers of this database left claimed. Once, at the start. */
 extern void angles_claim_take_over(Engine *engine);
 

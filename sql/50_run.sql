@@ -1,0 +1,130 @@
+/*
+ * 50_run.sql
+ *		Passes that people ask for, the state of it all, and who may do what.
+ */
+
+CREATE FUNCTION angles.dry_run(relid oid,
+	OUT created bigint, OUT updated bigint, OUT trashed bigint, OUT restored bigint,
+	OUT unchanged bigint, OUT parked bigint, OUT held bigint, OUT undecided bigint, OUT keys jsonb)
+	RETURNS SETOF record
+	LANGUAGE c VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'angles_dry_run';
+COMMENT ON FUNCTION angles.dry_run(oid) IS 'internal: what a pass would do to a table; angles.sync_notion(dry_run => true) calls it';
+
+CREATE FUNCTION angles.sync_notion(
+	tables regclass[] DEFAULT NULL, dry_run boolean DEFAULT false, wait boolean DEFAULT true)
+	RETURNS TABLE ("table" regclass, created bigint, updated bigint, trashed bigint, restored bigint,
+		adopted bigint, unchanged bigint, parked bigint, held bigint, left_over bigint, remark text)
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+	SET "TimeZone" = 'UTC' SET "DateStyle" = 'ISO, YMD' SET "IntervalStyle" = 'postgres'
+	SET bytea_output = 'hex' SET extra_float_digits = 1 SET lc_monetary = 'C' SET xmlbinary = 'base64'
+	AS $$
+DECLARE
+	wanted regclass;
+	args jsonb := '{}';
+BEGIN
+	FOREACH wanted IN ARRAY COALESCE(sync_notion.tables, '{}') LOOP
+		PERFORM angles.linked(wanted);
+	END LOOP;
+	IF sync_notion.dry_run THEN
+		RETURN QUERY SELECT l.relid, d.created, d.updated, d.trashed, d.restored, 0::bigint, d.unchanged,
+				d.parked, d.held, d.undecided,
+				CASE WHEN l.paused THEN 'paused: nothing would be sent' ELSE d.keys::text END
+			FROM angles.links l, LATERAL angles.dry_run(l.relid) d
+			WHERE l.state <> 'unlinked' AND (sync_notion.tables IS NULL OR l.relid = ANY (sync_notion.tables))
+			ORDER BY l.id;
+		RETURN;
+	END IF;
+	IF sync_notion.tables IS NOT NULL THEN
+		args := jsonb_build_object('tables', (SELECT jsonb_agg(t::oid::bigint) FROM unnest(sync_notion.tables) t));
+	END IF;
+	IF NOT sync_notion.wait THEN
+		RETURN QUERY SELECT NULL::regclass, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint,
+			NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint,
+			format('run %s is queued; see angles.runs', angles.enqueue_run('sync', args));
+		RETURN;
+	END IF;
+	RETURN QUERY SELECT (r->>'relid')::oid::regclass, (r->>'created')::bigint, (r->>'updated')::bigint,
+			(r->>'trashed')::bigint, (r->>'restored')::bigint, (r->>'adopted')::bigint,
+			(r->>'unchanged')::bigint, (r->>'parked')::bigint, (r->>'held')::bigint, (r->>'left')::bigint,
+			CASE WHEN r ? 'run_id' THEN format('run %s is still running; see angles.runs', r->>'run_id')
+				ELSE r->>'problem' END
+		FROM angles.request_rows('sync', args) r;
+END
+$$;
+COMMENT ON FUNCTION angles.sync_notion IS 'sends everything that is queued and waits for it; dry_run => true only says what that would be';
+
+CREATE FUNCTION angles.check_notion()
+	RETURNS TABLE (item text, state text, detail text, hint text)
+	LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT r->>'item', r->>'state', r->>'detail', r->>'hint' FROM angles.request_rows('check_notion', '{}') r
+$$;
+COMMENT ON FUNCTION angles.check_notion IS 'asks Notion whether the token is good and what it may see';
+
+CREATE VIEW angles.status AS
+	WITH oldest AS (
+		SELECT min(age) AS none, max(age) FILTER (WHERE state NOT IN ('parked', 'held')) AS age,
+			count(*) FILTER (WHERE state NOT IN ('parked', 'held')) AS waiting,
+			count(*) FILTER (WHERE state = 'parked') AS parked,
+			count(*) FILTER (WHERE state = 'held') AS held
+		FROM angles.queue
+	), worker AS (
+		SELECT w.* FROM angles.workers w WHERE w.database = current_database()
+	)
+	SELECT 'worker' AS item,
+		CASE WHEN w.bridge_pid IS NOT NULL THEN 'ok' ELSE 'critical' END AS state,
+		CASE WHEN w.bridge_pid IS NOT NULL THEN 'running (bridge ' || w.bridge_pid
+				|| COALESCE(', sync ' || w.sync_pid, '') || ')'
+			ELSE COALESCE(w.state, 'there is none') END AS detail,
+		CASE WHEN w.bridge_pid IS NULL THEN
+			COALESCE(w.last_error, 'Is angles in shared_preload_libraries? Look at angles.workers.') END AS hint
+	FROM (SELECT) one LEFT JOIN worker w ON true
+	UNION ALL
+	SELECT 'identity', CASE WHEN i.fence_reason IS NULL AND i.identity = angles.identity_now() THEN 'ok' ELSE 'critical' END,
+		COALESCE('fenced: ' || i.fence_reason, CASE WHEN i.identity = angles.identity_now() THEN 'this server'
+			ELSE 'fenced: another server' END),
+		CASE WHEN i.fence_reason IS NOT NULL OR i.identity <> angles.identity_now()
+			THEN 'SELECT angles.adopt() if this server shall write to Notion.' END
+	FROM angles.identity i
+	UNION ALL
+	SELECT 'unsent changes',
+		CASE WHEN o.age > interval '10 minutes' THEN 'critical' WHEN o.age > interval '1 minute' THEN 'warning' ELSE 'ok' END,
+		o.waiting || ' changes' || COALESCE(', the oldest for ' || date_trunc('second', o.age), ''),
+		CASE WHEN o.age > interval '1 minute' THEN 'Look at angles.queue and angles.alerts.' END
+	FROM oldest o
+	UNION ALL
+	SELECT 'parked rows', CASE WHEN o.parked > 0 THEN 'warning' ELSE 'ok' END, o.parked || ' rows',
+		CASE WHEN o.parked > 0 THEN 'Look at angles.parked.' END
+	FROM oldest o
+	UNION ALL
+	SELECT 'held deletions', CASE WHEN o.held > 0 THEN 'warning' ELSE 'ok' END, o.held || ' pages',
+		CASE WHEN o.held > 0 THEN 'Look at angles.held_deletes.' END
+	FROM oldest o
+	UNION ALL
+	SELECT 'link ' || l.relid::text,
+		CASE WHEN l.identity <> angles.identity_now() THEN 'critical' WHEN l.paused OR l.reconcile THEN 'warning' ELSE 'ok' END,
+		CASE WHEN l.identity <> angles.identity_now() THEN 'fenced'
+			WHEN l.paused THEN 'paused: ' || COALESCE(l.pause_reason, '')
+			WHEN l.reconcile THEN 'is to be compared in full'
+			WHEN l.state = 'pushing' THEN format('first push: %s of about %s rows queued', l.push_done, l.push_total)
+			ELSE l.state END
+			|| format(', %s pages', (SELECT count(*) FROM angles.pages p WHERE p.link_id = l.id AND p.state = 'live')),
+		CASE WHEN l.paused THEN format('SELECT angles.resume(%L)', l.relid::text) END
+	FROM angles.links l WHERE l.state <> 'unlinked'
+	UNION ALL
+	SELECT 'alert ' || a.fingerprint, a.severity, a.title || COALESCE(' - ' || a.detail, ''), a.hint
+	FROM angles.alerts a WHERE a.closed_at IS NULL;
+COMMENT ON VIEW angles.status IS 'the state of everything, one row each; what is not ok says what to do';
+
+/* ---- who may do what ---- */
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA angles FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA angles FROM PUBLIC;
+GRANT SELECT ON angles.links, angles.link_columns, angles.queue, angles.parked, angles.held_deletes, angles.status,
+	angles.change_log TO angles_viewer;
+GRANT EXECUTE ON FUNCTION angles.sync_notion(regclass[], boolean, boolean), angles.check_notion(),
+	angles.dry_run(oid), angles.linked(regclass), angles.pause(regclass, text), angles.resume(regclass), angles.retry(regclass, text),
+	angles.reconcile(regclass) TO angles_operator;
+GRANT EXECUTE ON FUNCTION angles.link(regclass, text, text, text, jsonb, name, name, text, text, text, text, interval, text, boolean),
+	angles.unlink(regclass), angles.approve(regclass), angles.refuse(regclass) TO angles_admin;
