@@ -151,6 +151,8 @@ describe(const NetTransfer *transfer, AnglesNetAnswer *answer)
 		what = "the answer is larger than angles.http_max_response";
 	else if (transfer->no_memory)
 		what = "out of memory";
+	else if (transfer->code == CURLE_COULDNT_CONNECT && transfer->os_errno != 0)
+		what = strerror((int) transfer->os_errno);
 	else if (transfer->code == CURLE_OK)
 		what = "the connection closed within the headers";
 	else if (transfer->error[0] != '\0')

@@ -61,6 +61,7 @@ typedef struct NetTransfer
 	char		request_id[64];
 	CURLcode	code;
 	long		status;
+	long		os_errno;		/* why the last connection failed, 0 when it did not */
 	int64		done_us;
 	char		error[CURL_ERROR_SIZE];
 } NetTransfer;

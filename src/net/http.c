@@ -432,8 +432,12 @@ set_options(NetTransfer *transfer, const AnglesNetRequest *request)
 	SET(CURLOPT_USERAGENT, "angles/" ANGLES_VERSION);
 	SET(CURLOPT_ACCEPT_ENCODING, "gzip");
 	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
-	/* over TLS the second request waits to see whether the first one's connection takes both */
-	SET(CURLOPT_PIPEWAIT, 1L);
+
+	/*
+	 * Over TLS the second request waits to see whether the first one's connection takes both, which
+	 * the handshake tells. Without TLS libcurl would wait for the whole first answer.
+	 */
+	SET(CURLOPT_PIPEWAIT, transfer->plain ? 0L : 1L);
 	SET(CURLOPT_NOSIGNAL, 1L);
 	/* a resolver that hangs must hold up neither us nor the end of this process */
 	SET(CURLOPT_QUICK_EXIT, 1L);
@@ -600,6 +604,7 @@ collect_finished(AnglesNetClient *client)
 		transfer->code = code;
 		transfer->done_us = angles_clock_mono_us();
 		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &transfer->status);
+		curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &transfer->os_errno);
 		net_transfer_forget_request(transfer);
 		dlist_delete(&transfer->node);
 		dlist_push_tail(&client->done, &transfer->node);

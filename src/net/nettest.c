@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "fmgr.h"
 #include "funcapi.h"
@@ -33,6 +34,7 @@ PG_FUNCTION_INFO_V1(angles_net_test_request);
 PG_FUNCTION_INFO_V1(angles_net_test_count_fds);
 PG_FUNCTION_INFO_V1(angles_net_test_threads_block_signals);
 PG_FUNCTION_INFO_V1(angles_net_test_leak);
+PG_FUNCTION_INFO_V1(angles_net_test_cpu_ms);
 
 static AnglesNetClient *session_client = NULL;
 
@@ -218,6 +220,17 @@ angles_net_test_leak(PG_FUNCTION_ARGS)
 	angles_net_drive(client);
 	MemoryContextDelete(cxt);
 	PG_RETURN_VOID();
+}
+
+/* Returns the processor time that this process has used, in ms. */
+Datum
+angles_net_test_cpu_ms(PG_FUNCTION_ARGS)
+{
+	struct rusage used;
+
+	getrusage(RUSAGE_SELF, &used);
+	PG_RETURN_INT32((used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000 +
+					(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1000);
 }
 
 #endif							/* ANGLES_TEST */

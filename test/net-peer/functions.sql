@@ -20,6 +20,9 @@ LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_threads_block_signals';
 CREATE FUNCTION nettest.leak(url text) RETURNS void
 LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_leak';
 
+CREATE FUNCTION nettest.cpu_ms() RETURNS integer
+LANGUAGE C STRICT VOLATILE AS '$libdir/angles', 'angles_net_test_cpu_ms';
+
 -- src/net/ratetest.c
 CREATE FUNCTION nettest.simulate(
     seed integer, lim integer, minutes integer, edits_per_minute float8 DEFAULT 0,

@@ -5,6 +5,7 @@
 
 const fs = require('fs');
 const http2 = require('http2');
+const https = require('https');
 const net = require('net');
 const path = require('path');
 const zlib = require('zlib');
@@ -135,7 +136,9 @@ function serveTls(name) {
     allowHTTP1: true,
   });
   const seen = {};
-  server.on('secureConnection', () => { connections.tls++; });
+  let latest;
+  server.on('secureConnection', (socket) => { connections.tls++; latest = socket; });
+  server.on('session', (session) => { session.rawSocket = latest; });
   server.on('sessionError', () => {});
   server.on('request', (req, res) => {
     const chunks = [];
@@ -157,13 +160,26 @@ function serveTls(name) {
         res.end('{}');
         req.stream.session.goaway(0);
       } else if (where === '/die-on-reuse' && seen[where] > 1) {
-        req.stream.session.socket.destroy();
-        req.stream.session.destroy();
+        req.stream.session.rawSocket.destroy();
       } else if (where !== '/blackhole') {
         res.writeHead(200, { 'content-type': 'application/json' });
         res.end(JSON.stringify({ version: req.httpVersion, length: Buffer.concat(chunks).length }));
       }
     });
+  });
+  return server;
+}
+
+// HTTP/1.1 over TLS, with and without a word about it in the handshake.
+function serveTls11(name, protocols) {
+  const server = https.createServer({
+    key: fs.readFileSync(path.join(certDir, 'good.key')),
+    cert: fs.readFileSync(path.join(certDir, 'good.crt')),
+    ALPNProtocols: protocols,
+  });
+  server.on('request', (req, res) => {
+    count(req.method, req.url, '', name);
+    if (req.url !== '/blackhole') res.end('{}');
   });
   return server;
 }
@@ -198,6 +214,9 @@ const servers = {
   proxy: net.createServer(serveProxy),
 };
 for (const name of ['good', 'expired', 'wronghost', 'selfsigned']) servers[name] = serveTls(name);
+
+servers.tls11 = serveTls11('tls11', ['http/1.1']);
+servers.noalpn = serveTls11('noalpn', []);
 
 const ports = {};
 const closed = net.createServer();
