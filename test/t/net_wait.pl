@@ -102,7 +102,7 @@ subtest 'descriptors are asked for' => sub {
 # the resolver is a thread; the name cannot exist (RFC 2606)
 my ($threads, $open) = split(/ /,
 	$node->sql("SELECT nettest.threads_block_signals('https://no-such-host.invalid/')"));
-cmp_ok($threads, '>=', 1, 'a name is resolved in a thread');
-is($open, 0, 'which takes none of our signals');
+cmp_ok($threads, '>=', 1, 'names are resolved in threads');
+is($open, 0, 'which take none of our signals');
 
 done_testing();
