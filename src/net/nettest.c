@@ -65,6 +65,8 @@ angles_net_test_request(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(3))
 		deconstruct_array(PG_GETARG_ARRAYTYPE_P(3), TEXTOID, -1, false, TYPALIGN_INT, &headers,
 						  NULL, &n_headers);
+	if (n_headers > (int) lengthof(request.headers))
+		elog(ERROR, "too many headers");
 	for (int i = 0; i < n_headers; i++)
 		request.headers[i] = TextDatumGetCString(headers[i]);
 	request.body = text_or_null(fcinfo, 4);
