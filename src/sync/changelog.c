@@ -381,6 +381,8 @@ append(Relation log, int first, int64 id)
 			CHECK_FOR_INTERRUPTS();
 		}
 	}
+	for (int i = 0; i < n_slots; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
 	if (bulk)
 		FreeBulkInsertState(bulk);
 	MemoryContextSwitchTo(old);

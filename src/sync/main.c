@@ -64,16 +64,16 @@ angles_sync_main(Datum main_arg)
 			read_token(engine);
 			engine->look = true;
 		}
-		if (angles_worker_take_wake())
-			engine->look = true;
+		engine->look = angles_worker_take_wake() || engine->look;
 		angles_net_drive(engine->net);
 		take_answers(engine);
 		if (database_has_work(engine))
 			work_in_database(engine);
 		wait = send_requests(engine);
 		wait = next_wait(engine, wait);
-		if (wait != 0)
-			angles_wait(angles_net_fd(engine->net), wait);
+		/* a set latch means a commit, a call, or a reload; readable sockets have their descriptor */
+		if (wait != 0 && (angles_wait(angles_net_fd(engine->net), wait) & WL_LATCH_SET))
+			engine->look = true;
 	}
 }
 
