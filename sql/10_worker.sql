@@ -141,6 +141,7 @@ CREATE FUNCTION angles.alert_open(fingerprint text, severity text, title text, d
 								  hint text DEFAULT NULL) RETURNS boolean
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 	AS $body$
+#variable_conflict use_column
 DECLARE
 	alert angles.alerts;
 BEGIN

@@ -12,17 +12,13 @@
 #include <limits.h>
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "nodes/value.h"
-#include "parser/parse_func.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
-#include "storage/lock.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 #include "core/clock.h"
 #include "core/guc.h"
@@ -50,7 +46,7 @@ static BackgroundWorkerHandle *sync_handle = NULL;
 static bool shortage_logged = false;
 static int64 shortage_until = 0;
 static int64 next_retry = INT64_MAX;	/* of a run */
-static int64 next_sweep = 0;
+static int64 last_sweep = 0;	/* 0: none yet */
 static int	sweeps_to_expiry = 0;
 static bool death_alert = true;	/* an earlier bridge may have opened it */
 
@@ -62,8 +58,9 @@ static void leave_absent(void) pg_attribute_noreturn();
 static void wait_for_other_version(const AnglesExtension *found);
 static void set_content(AnglesContent content);
 static void settle_identity(void);
+static int64 next_sweep(void);
 static void sweep(void);
-static bool has_work(void);
+static void find_work(bool *for_sync, bool *for_bridge);
 static void keep_sync(int64 *next);
 static bool sync_is_wanted(void);
 static void start_sync(int64 *next);
@@ -124,9 +121,9 @@ run_bridge(void)
 			angles_runs_serve_calls();
 			next_retry = angles_runs_hand_out(angles_my_slot->fenced);
 		}
-		if (angles_clock_mono_us() >= next_sweep)
+		if (angles_clock_mono_us() >= next_sweep())
 			sweep();
-		next = Min(next_retry, next_sweep);
+		next = Min(next_retry, next_sweep());
 		keep_sync(&next);
 
 		now = angles_clock_mono_us();
@@ -255,39 +252,48 @@ settle_identity(void)
 
 /* ---- the safety net ---- */
 
+/* Computed anew each time, because the interval can change with a reload. */
+static int64
+next_sweep(void)
+{
+	return last_sweep == 0 ? 0 : last_sweep + (int64) angles_guc_sweep_interval * 1000;
+}
+
 /* The only query while nothing changes: is there work that nobody announced? */
 static void
 sweep(void)
 {
-	bool		work;
+	bool		for_sync;
+	bool		for_bridge;
 
-	next_sweep = angles_clock_mono_us() + (int64) angles_guc_sweep_interval * 1000;
+	last_sweep = angles_clock_mono_us();
 	angles_txn_begin("angles: sweep");
 	angles_worker_recheck();
-	work = has_work();
+	find_work(&for_sync, &for_bridge);
 	watch_sync_deaths();
 	angles_txn_commit();
-	if (work && !angles_my_slot->fenced)
+	if (for_sync && !angles_my_slot->fenced)
 		angles_slots_wake_sync(angles_my_slot);
+	if (for_bridge)
+		pg_atomic_write_u32(&angles_my_slot->runs_wake, 1);
 
 	if (sweeps_to_expiry-- <= 0)
 		sweeps_to_expiry = angles_runs_expire() ? 0 : SWEEPS_BETWEEN_EXPIRY;
 }
 
-static bool
-has_work(void)
+static void
+find_work(bool *for_sync, bool *for_bridge)
 {
 	static SPIPlanPtr plan = NULL;
-	static Oid	function = InvalidOid;
+	Oid			types[1] = {INT8ARRAYOID};
+	Datum		values[1] = {angles_runs_in_flight()};
 
-	/* what the room sync offers; looked up once in the life of an extension */
-	if (!OidIsValid(function))
-		function = LookupFuncName(list_make2(makeString("angles"), makeString("has_work")),
-								  0, NULL, true);
-	if (!OidIsValid(function))
-		return false;
-	angles_spi_exec(&plan, "SELECT angles.has_work()", 0, NULL, NULL, NULL, SPI_OK_SELECT);
-	return strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0;
+	angles_spi_exec(&plan,
+					"SELECT angles.has_work(), EXISTS (SELECT FROM angles.runs "
+					"WHERE state = 'queued' AND id <> ALL ($1))",
+					1, types, values, NULL, SPI_OK_SELECT);
+	*for_sync = strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0;
+	*for_bridge = strcmp(angles_spi_text(0, 2, CurrentMemoryContext), "t") == 0;
 }
 
 /* ---- the sync worker ---- */

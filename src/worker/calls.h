@@ -58,6 +58,9 @@ extern void angles_runs_serve_calls(void);
  */
 extern int64 angles_runs_hand_out(bool fenced);
 
+/* Returns the numbers of the runs that are in shared memory, as bigint[] in the current context. */
+extern Datum angles_runs_in_flight(void);
+
 /* Returns true when the sync worker has something to take. */
 extern bool angles_runs_ready(void);
 

@@ -296,7 +296,7 @@ angles_sql_cancel_call(PG_FUNCTION_ARGS)
 	LWLockRelease(&angles_shared->lock);
 	if (found)
 	{
-		angles_slots_poke(pg_atomic_read_u32(&slot->sync.proc));
+		angles_slots_wake_sync(slot);
 		angles_slots_wake_runs(slot);
 	}
 	PG_RETURN_BOOL(found);
@@ -408,6 +408,7 @@ withdraw(dsm_segment *segment, Datum arg)
 {
 	Request    *request = (Request *) DatumGetPointer(arg);
 	AnglesCallEntry *entry = request->entry;
+	bool		changed = false;
 
 	(void) segment;
 	if (entry == NULL)
@@ -415,6 +416,7 @@ withdraw(dsm_segment *segment, Datum arg)
 	LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
 	if (entry->serial == request->serial && entry->state != CALL_FREE)
 	{
+		changed = true;
 		entry->waiter_proc = 0;
 		entry->dsm = DSM_HANDLE_INVALID;
 		if (entry->state == CALL_POSTED)
@@ -423,7 +425,9 @@ withdraw(dsm_segment *segment, Datum arg)
 			pg_atomic_write_u32(&entry->cancelled, 1);
 	}
 	LWLockRelease(&angles_shared->lock);
-	angles_slots_poke(pg_atomic_read_u32(&request->slot->sync.proc));
+	if (!changed)
+		return;
+	angles_slots_wake_sync(request->slot);
 	angles_slots_wake_runs(request->slot);
 }
 

@@ -34,7 +34,6 @@ static void bury(AnglesCallEntry *entry, uint64 serial, int64 run_id, bool lost)
 static void free_entry(AnglesCallEntry *entry, uint64 serial);
 static void mark_crashed(int64 run_id);
 static void mark_cancelled(int64 run_id);
-static Datum ids_in_flight(void);
 static bool hand_over(int64 run_id, bool fence_free);
 static int	room_for_queued(void);
 
@@ -115,7 +114,7 @@ serve_posted(AnglesCallEntry *entry, uint64 serial)
 		return;
 	}
 	angles_slots_poke(waiter_proc);
-	angles_slots_poke(pg_atomic_read_u32(&angles_my_slot->sync.proc));
+	angles_slots_wake_sync(angles_my_slot);
 }
 
 static int64
@@ -199,7 +198,7 @@ angles_runs_open(void)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[1] = {INT8ARRAYOID};
-	Datum		values[1] = {ids_in_flight()};
+	Datum		values[1] = {angles_runs_in_flight()};
 	uint64		n;
 	int64	   *ids;
 
@@ -244,9 +243,8 @@ mark_cancelled(int64 run_id)
 					1, types, values, NULL, SPI_OK_UPDATE);
 }
 
-/* Returns the bigint[] of runs that are in shared memory. */
-static Datum
-ids_in_flight(void)
+Datum
+angles_runs_in_flight(void)
 {
 	Datum		ids[ANGLES_CALLS];
 	int			n = 0;
@@ -275,12 +273,13 @@ angles_runs_hand_out(bool fenced)
 	Datum		values[2];
 	int			room = room_for_queued();
 	int64		next = INT64_MAX;
+	bool		handed = false;
 	bool		isnull;
 	Datum		wait_us;
 
 	angles_txn_begin("angles: handing out runs");
 	angles_worker_recheck();
-	values[0] = ids_in_flight();
+	values[0] = angles_runs_in_flight();
 	values[1] = Int32GetDatum(ANGLES_CALLS);
 	angles_spi_exec(&due_plan,
 					"SELECT id, task FROM angles.runs "
@@ -296,7 +295,10 @@ angles_runs_hand_out(bool fenced)
 		Datum		id = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
 
 		if ((!fenced || fence_free) && hand_over(DatumGetInt64(id), fence_free))
+		{
+			handed = true;
 			room--;
+		}
 	}
 
 	angles_spi_exec(&next_plan,
@@ -308,7 +310,8 @@ angles_runs_hand_out(bool fenced)
 	if (!isnull)
 		next = angles_clock_mono_us() + Max(DatumGetInt64(wait_us), 1000);
 	angles_txn_commit();
-	angles_slots_poke(pg_atomic_read_u32(&angles_my_slot->sync.proc));
+	if (handed)
+		angles_slots_wake_sync(angles_my_slot);
 	return next;
 }
 

@@ -52,7 +52,10 @@ extern void angles_worker_enter_sync(Datum main_arg);
  */
 extern void angles_worker_recheck(void);
 
-/* Returns true, once, when a commit or anybody else asked the sync worker to look for work. */
+/*
+ * Returns true, once, when a commit or anybody else asked the sync worker to look for work: new
+ * calls and cancelled ones, too.
+ */
 extern bool angles_worker_take_wake(void);
 
 /*
