@@ -19,14 +19,19 @@
 #error "angles needs PostgreSQL 15, 16, 17 or 18"
 #endif
 
-/* The index of this process in ProcGlobal->allProcs: what another process needs to set its latch. */
+/*
+ * The index of this process in ProcGlobal->allProcs: what another process needs to set its latch.
+ */
 #if PG_VERSION_NUM >= 170000
 #define ANGLES_MY_PROC_NUMBER ((int) MyProcNumber)
 #else
 #define ANGLES_MY_PROC_NUMBER ((int) MyProc->pgprocno)
 #endif
 
-/* The wait event shown in pg_stat_activity while angles waits: named from 17 on, "Extension" before. */
+/*
+ * The wait event shown in pg_stat_activity while angles waits: named from 17 on, "Extension"
+ * before.
+ */
 #if PG_VERSION_NUM >= 170000
 #define ANGLES_WAIT_EVENT(name) angles_wait_event(name)
 #else

@@ -58,8 +58,8 @@ angles_guc_define(void)
 {
 	/*
 	 * Change it when rows that a logical replication subscription (or any session with
-	 * session_replication_role = replica) writes into a linked table must not go to Notion from this
-	 * server, for instance because the publisher syncs them itself.
+	 * session_replication_role = replica) writes into a linked table must not go to Notion from
+	 * this server, for instance because the publisher syncs them itself.
 	 */
 	DefineCustomBoolVariable("angles.capture_replica",
 							 "Captures changes made with session_replication_role = replica.",
@@ -107,7 +107,9 @@ define_http(void)
 							   "Empty: none. The environment's proxy variables are not read.",
 							   &angles_guc_http_proxy, "",
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
-	/* Notion gives up after 55 to 60 s by itself; a lower value turns slow successes into doubts. */
+	/*
+	 * Notion gives up after 55 to 60 s by itself; a lower value turns slow successes into doubts.
+	 */
 	DefineCustomIntVariable("angles.http_timeout",
 							"Longest time for one request as a whole.",
 							NULL, &angles_guc_http_timeout, 70000, 100, 600000,
@@ -153,7 +155,8 @@ define_notion(void)
 	/* Raise it when Notion's queries are known to lag further behind its writes. */
 	DefineCustomIntVariable("angles.notion_verify_window",
 							"Time during which a page whose creation is in doubt is looked for.",
-							"A row is created again only after at least two look-ups by its key, the "
+							"A row is created again only after at least two look-ups by its "
+							"key, the "
 							"last one after this time.",
 							&angles_guc_notion_verify_window, 45000, 1000, 3600000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);

@@ -12,8 +12,8 @@
 
 /*
  * Parses bytes from outside (UTF-8) into a Jsonb in the current context, or returns NULL and sets
- * *problem to a text (current context) without any of the foreign content. Never raises an error for
- * bad input: wrong encoding, NUL, too deep (> 128), not JSON.
+ * *problem to a text (current context) without any of the foreign content. Never raises an error
+ * for bad input: wrong encoding, NUL, too deep (> 128), not JSON.
  */
 extern Jsonb *angles_json_parse(const char *bytes, size_t len, char **problem);
 
@@ -38,7 +38,9 @@ extern JsonbContainer *angles_json_element(JsonbContainer *array, int i);
 /* Appends a JSON string literal, quotes included, of a server-encoded C string. */
 extern void angles_json_append_string(StringInfo buf, const char *text);
 
-/* Returns the text converted from the server encoding to UTF-8 (the same pointer when it is UTF-8). */
+/*
+ * Returns the text converted from the server encoding to UTF-8 (the same pointer when it is UTF-8).
+ */
 extern char *angles_json_to_utf8(const char *text);
 
 #endif							/* ANGLES_JSON_H */

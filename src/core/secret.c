@@ -79,7 +79,9 @@ angles_secret_free(char *token)
 	pfree(token);
 }
 
-/* Returns the trimmed content of a small file, or NULL (with a warning that names the file only). */
+/*
+ * Returns the trimmed content of a small file, or NULL (with a warning that names the file only).
+ */
 static char *
 read_secret_file(const char *path)
 {

@@ -10,15 +10,15 @@
 /*
  * Returns the Notion token, palloc'd in the current context, or NULL when there is none. Order:
  * file "name" in angles.secrets_dir (when name is not NULL), angles.notion_token,
- * angles.notion_token_file, environment NOTION_TOKEN. Trailing white space is cut. *source is set to
- * a static text naming the place. Reads files anew on every call: callers keep the answer until
+ * angles.notion_token_file, environment NOTION_TOKEN. Trailing white space is cut. *source is set
+ * to a static text naming the place. Reads files anew on every call: callers keep the answer until
  * SIGHUP or a 401.
  */
 extern char *angles_secret_notion(const char *name, const char **source);
 
 /*
- * Returns a 64-bit fingerprint of a token (SHA-256, first 8 bytes), good for telling tokens apart in
- * shared memory; the token cannot be got back from it.
+ * Returns a 64-bit fingerprint of a token (SHA-256, first 8 bytes), good for telling tokens apart
+ * in shared memory; the token cannot be got back from it.
  */
 extern uint64 angles_secret_fingerprint(const char *token);
 

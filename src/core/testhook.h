@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #ifdef ANGLES_TEST
+/* What ANGLES_KILL_POINT() calls. */
 extern void angles_testhook_kill(const char *name);
 #define ANGLES_KILL_POINT(name) angles_testhook_kill(name)
 #else

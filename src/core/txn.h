@@ -21,7 +21,9 @@ extern void angles_txn_begin(const char *activity);
  */
 extern void angles_txn_commit(void);
 
-/* As angles_txn_commit(), without waiting for the WAL: for bookkeeping that may be lost in a crash. */
+/*
+ * As angles_txn_commit(), without waiting for the WAL: for bookkeeping that may be lost in a crash.
+ */
 extern void angles_txn_commit_async(void);
 
 /* Aborts a transaction that angles_txn_begin() started, after an error or on purpose. */

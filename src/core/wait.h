@@ -12,9 +12,9 @@
 
 /*
  * Waits on MyLatch, on postmaster death (exits) and, when fd is not PGINVALID_SOCKET, on that file
- * descriptor (readable), at most timeout_ms (-1: for ever). Resets the latch, serves interrupts and,
- * in a background worker, reloads settings after SIGHUP. Returns the WL_* bits that ended the wait.
- * Asserts that no transaction is open in a background worker.
+ * descriptor (readable), at most timeout_ms (-1: for ever). Resets the latch, serves interrupts
+ * and, in a background worker, reloads settings after SIGHUP. Returns the WL_* bits that ended the
+ * wait. Asserts that no transaction is open in a background worker.
  */
 extern int	angles_wait(pgsocket fd, long timeout_ms);
 

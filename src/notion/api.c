@@ -206,7 +206,8 @@ angles_notion_find_keys(const char *data_source_id, const AnglesColumn *key_colu
 						   "]},\"sorts\":[{\"timestamp\":\"created_time\","
 						   "\"direction\":\"ascending\"}],\"page_size\":100}");
 	/* all properties come along: a page that is adopted brings its values */
-	return make_request("POST", psprintf("/v1/data_sources/%s/query", data_source_id), &body, false);
+	return make_request("POST", psprintf("/v1/data_sources/%s/query", data_source_id), &body,
+						false);
 }
 
 NotionRequest *
@@ -224,7 +225,8 @@ angles_notion_list_pages(const char *data_source_id, const char *cursor)
 		angles_json_append_string(&body, cursor);
 	}
 	appendStringInfoChar(&body, '}');
-	return make_request("POST", psprintf("/v1/data_sources/%s/query", data_source_id), &body, false);
+	return make_request("POST", psprintf("/v1/data_sources/%s/query", data_source_id), &body,
+						false);
 }
 
 NotionRequest *

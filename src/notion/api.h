@@ -46,8 +46,8 @@ typedef struct NotionAnswer
 } NotionAnswer;
 
 /*
- * Reads an answer. "writes" says whether the request could have changed anything: for reads there is
- * no doubt, only another try. All is palloc'd in the current context.
+ * Reads an answer. "writes" says whether the request could have changed anything: for reads there
+ * is no doubt, only another try. All is palloc'd in the current context.
  */
 extern NotionAnswer *angles_notion_read(const AnglesNetAnswer *answer, bool writes);
 
@@ -67,11 +67,15 @@ typedef struct NotionProperty
 	const char *canon;
 } NotionProperty;
 
+/* Makes a row with these properties. */
 extern NotionRequest *angles_notion_create_page(const char *data_source_id, int n,
 												const NotionProperty *properties);
+/* Writes these properties of a row and no others. */
 extern NotionRequest *angles_notion_patch_page(const char *page_id, int n,
 											   const NotionProperty *properties);
+/* Puts a row into the trash or takes it out; there is no other delete (reference, section 11). */
 extern NotionRequest *angles_notion_trash_page(const char *page_id, bool in_trash);
+/* Reads a row. */
 extern NotionRequest *angles_notion_get_page(const char *page_id);
 
 /* Query for the pages whose key property equals one of the keys (of char *, at most 100). */
@@ -88,20 +92,26 @@ extern NotionRequest *angles_notion_list_pages(const char *data_source_id, const
 extern NotionRequest *angles_notion_create_database(const char *parent_page_id, const char *title,
 													const char *description, List *columns,
 													List *relations);
+/* Looks for data sources of this title: not immediate, not exhaustive (reference, 8.13). */
 extern NotionRequest *angles_notion_search_data_sources(const char *title);
+/* Reads a database: its description and data sources. */
 extern NotionRequest *angles_notion_get_database(const char *database_id);
+/* Reads a data source: its properties. */
 extern NotionRequest *angles_notion_get_data_source(const char *data_source_id);
 
 /* Adds properties to a data source; lists as for angles_notion_create_database(). */
 extern NotionRequest *angles_notion_add_properties(const char *data_source_id, List *columns,
 												   List *relations);
+/* Reads who the token is. */
 extern NotionRequest *angles_notion_me(void);
 
 /* Returns the property object of a page answer for this column (by id, else by name), or NULL. */
 extern JsonbContainer *angles_notion_property(JsonbContainer *page, const AnglesColumn *column);
 
-/* Returns a text as lower-case dashed UUID when it is one (dashes optional), or holds one at its end
- * as Notion's page addresses do; else NULL. */
+/*
+ * Returns a text as lower-case dashed UUID when it is one (dashes optional), or holds one at its
+ * end as Notion's page addresses do; else NULL.
+ */
 extern char *angles_notion_parse_id(const char *text);
 
 #endif							/* ANGLES_API_H */

@@ -1,6 +1,7 @@
 /*
  * calls.c
- *		Runs that the bridge hands to the sync worker: angles.sync_notion() and angles.check_notion().
+ *		Runs that the bridge hands to the sync worker: angles.sync_notion() and
+ *		angles.check_notion().
  */
 #include "postgres.h"
 
@@ -89,7 +90,8 @@ angles_calls_step(Engine *engine)
 		else if (engine->token == NULL || engine->token_refused)
 			fail_call(active, engine->token ? ERRCODE_ANGLES_NOTION : ERRCODE_ANGLES_NO_TOKEN,
 					  engine->token ? "Notion refuses the token" : "there is no Notion token",
-					  "Set angles.notion_token_file and reload; SELECT * FROM angles.check_notion() "
+					  "Set angles.notion_token_file and reload; SELECT * FROM "
+					  "angles.check_notion() "
 					  "shows more.");
 		else if (sync_is_through(active))
 			finish_sync(engine, active);
@@ -172,7 +174,8 @@ start_sync(Engine *engine, ActiveCall *active)
 		ids[n++] = Int32GetDatum(lfirst_int(lc));
 	}
 	/* a full pass does not wait for the next try of a row that failed a moment ago */
-	values[0] = PointerGetDatum(construct_array(ids, n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+	values[0] = PointerGetDatum(construct_array(ids, n, INT4OID, sizeof(int32), true,
+												TYPALIGN_INT));
 	angles_spi_exec(&nudge,
 					"UPDATE angles.queue_entries SET next_at = clock_timestamp()"
 					" WHERE state = 'retry' AND link_id = ANY ($1)",
@@ -204,10 +207,12 @@ wanted_links(const char *args)
 		{
 			JsonbValue *value = getIthJsonbValueFromContainer(tables, i);
 
-			if (value->type == jbvNumeric &&
+			if (value->type != jbvNumeric)
+				continue;
+			wanted = wanted ||
 				DatumGetInt64(DirectFunctionCall1(numeric_int8,
-												  NumericGetDatum(value->val.numeric))) == link->relid)
-				wanted = true;
+												  NumericGetDatum(value->val.numeric))) ==
+				link->relid;
 		}
 		if (wanted)
 			result = lappend_int(result, link->id);
@@ -303,7 +308,8 @@ start_check(Engine *engine, ActiveCall *active)
 	if (engine->token == NULL)
 	{
 		send_check_row(active, "token", false, "no token was found",
-					   "Set angles.notion_token_file to a file that holds the connection's token, and "
+					   "Set angles.notion_token_file to a file that holds the connection's "
+					   "token, and "
 					   "reload the configuration.");
 		return;
 	}
@@ -359,11 +365,13 @@ angles_calls_settle_check(Engine *engine, Action *action)
 						   : "Is angles.notion_url right, and does the server reach the internet?");
 		}
 		else if (link != NULL)
-			send_check_row(active, psprintf("data source of %s.%s", link->schema, link->table), good,
+			send_check_row(active, psprintf("data source of "
+											"%s.%s", link->schema, link->table), good,
 						   good ? psprintf("reachable (%s)", link->data_source_id)
 						   : answer->message,
 						   good ? NULL
-						   : "Open the database in Notion, choose Connections in its menu, and add the "
+						   : "Open the database in Notion, choose Connections in its menu, and "
+							 "add the "
 						   "connection of this token.");
 	}
 }

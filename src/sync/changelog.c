@@ -277,8 +277,8 @@ drop_changes_from(int first)
 
 /*
  * Appends changes[first..] to the log and forgets them. Whatever goes wrong there stays there: the
- * subtransaction is rolled back, the links are marked for a full compare, and the user's transaction
- * goes on. Only a cancel or a termination gets through.
+ * subtransaction is rolled back, the links are marked for a full compare, and the user's
+ * transaction goes on. Only a cancel or a termination gets through.
  */
 static void
 write_changes_from(int first)
@@ -347,7 +347,7 @@ append(Relation log, int first, int64 id)
 	TupleTableSlot **slots = palloc(n_slots * sizeof(TupleTableSlot *));
 	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "angles log batch",
 												ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(batch);
+	MemoryContext old = CurrentMemoryContext;
 	Datum		now = TimestampTzGetDatum(angles_clock_now());
 	int			filled = 0;
 
@@ -416,7 +416,8 @@ mark_failed_capture(int first, const ErrorData *error)
 			 errdetail(durable
 					   ? "The linked tables are marked and will be compared with Notion in full."
 					   : "The linked tables could not even be marked for a full compare."),
-			 errhint("Look at angles.status; SELECT angles.reconcile(table) starts a full compare.")));
+			 errhint("Look at angles.status; SELECT angles.reconcile(table) starts a full "
+					 "compare.")));
 }
 
 /* Returns whether the mark of a link is on disk. A file, because the database cannot be written. */

@@ -270,7 +270,8 @@ plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries)
 		{
 			angles_alert_open(psprintf("unreadable:%d", link->id), "critical", message,
 							  "Its changes stay in the queue.",
-							  "Give the table's owner the right to read it, or correct the filter.");
+							  "Give the table's owner the right to read it, or correct the "
+							  "filter.");
 			angles_counts(engine, link->id)->unreadable = true;
 		}
 		return;
@@ -366,7 +367,8 @@ may_trash(LinkCounts *counts, const Link *link)
 	if (++counts->trash_in_window <= link->mass_limit)
 		return true;
 	angles_alert_open(psprintf("mass_delete:%d", link->id), "critical",
-					  psprintf("many rows of %s.%s were deleted; further deletions wait for approval",
+					  psprintf("many rows of %s.%s were deleted; further deletions wait for "
+							   "approval",
 							   link->schema, link->table),
 					  psprintf("More than %d within a minute.", link->mass_limit),
 					  psprintf("Look at angles.held_deletes, then SELECT angles.approve('%s') or "
@@ -571,6 +573,7 @@ void
 angles_claim_take_over(Engine *engine)
 {
 	static SPIPlanPtr plan = NULL;
+	static SPIPlanPtr released = NULL;
 	Oid			types[2] = {INT8OID, INT4OID};
 	Datum		values[2] = {Int64GetDatum(engine->generation), Int32GetDatum(ENGINE_MAX_CRASHES)};
 
@@ -585,6 +588,14 @@ angles_claim_take_over(Engine *engine)
 					" parked_at = CASE WHEN crashes + 1 >= $2 THEN clock_timestamp() END"
 					" WHERE state = 'claimed' AND generation <> $1",
 					2, types, values, NULL, SPI_OK_UPDATE);
+	/* nobody is left to wake what waits for a row that is not on its way */
+	angles_spi_exec(&released,
+					"UPDATE angles.queue_entries q SET state = 'ready', waits_for_link = NULL,"
+					" waits_for_key = NULL, seq = nextval('angles.queue_seq')"
+					" WHERE q.state = 'waiting' AND NOT EXISTS (SELECT FROM angles.queue_entries b"
+					"  WHERE b.link_id = q.waits_for_link AND b.key = q.waits_for_key"
+					"  AND b.state NOT IN ('parked', 'held', 'waiting'))",
+					0, NULL, NULL, NULL, SPI_OK_UPDATE);
 	engine->more[0] = engine->more[1] = true;
 	read_next_due(engine);
 }

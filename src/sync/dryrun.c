@@ -1,7 +1,7 @@
 /*
  * dryrun.c
- *		What a pass would do: the plans of everything that is captured or queued, in the session of the
- *		caller. Sends nothing and writes nothing; the planner is the one the worker uses.
+ *		What a pass would do: the plans of everything that is captured or queued, in the session of
+ *		the caller. Sends nothing and writes nothing; the planner is the one the worker uses.
  */
 #include "postgres.h"
 
@@ -102,7 +102,9 @@ dry_run_link(Link *link, DryCounts *counts)
 	}
 }
 
-/* What the worker would look at: the captured keys and the queue, without what waits for a person. */
+/*
+ * What the worker would look at: the captured keys and the queue, without what waits for a person.
+ */
 static int
 pending_entries(Link *link, int64 offset, Entry **entries)
 {
@@ -118,7 +120,8 @@ pending_entries(Link *link, int64 offset, Entry **entries)
 						" FROM (SELECT key, bool_or(approved) AS approved FROM"
 						"  (SELECT c.key, c.op = 'A' AS approved FROM angles.change_log c"
 						"   WHERE c.link_id = $1 AND c.op IN ('T', 'D', 'Y', 'A')"
-						"   UNION ALL SELECT q.key, q.class = 'approved' FROM angles.queue_entries q"
+						"   UNION ALL SELECT q.key, q.class = 'approved' FROM "
+						"angles.queue_entries q"
 						"   WHERE q.link_id = $1 AND q.state NOT IN ('parked', 'held')) u"
 						"  GROUP BY key ORDER BY key COLLATE \"C\" OFFSET $2 LIMIT $3) k"
 						" LEFT JOIN angles.pages p ON p.link_id = $1 AND p.key = k.key",

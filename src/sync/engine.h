@@ -1,7 +1,7 @@
 /*
  * engine.h
- *		The sync worker from the inside: entries, actions, and the steps of its loop. Used by the files
- *		of this room only. README.md draws the states of an entry.
+ *		The sync worker from the inside: entries, actions, and the steps of its loop. Used by the
+ *		files of this room only. README.md draws the states of an entry.
  */
 #ifndef ANGLES_ENGINE_H
 #define ANGLES_ENGINE_H
@@ -60,7 +60,7 @@ typedef struct Entry
 	/* filled by angles_load_rows() */
 	bool		found;			/* the row exists (and its owner may see it) */
 	bool		in_scope;		/* ... and passes the filter */
-	char	  **local;			/* canonical values by column of the link, NULL: problem or not loaded */
+	char	  **local;			/* canonical values by column, NULL: problem or not loaded */
 	char	  **problems;		/* by column, NULL: none */
 	char	  **ref_keys;		/* RELATION: key text of the referenced row, NULL: none */
 
@@ -95,8 +95,8 @@ typedef struct RowPlan
 } RowPlan;
 
 /*
- * Decides what one entry needs. A pure function: it reads its arguments only and changes nothing. The
- * same arguments always give the same plan.
+ * Decides what one entry needs. A pure function: it reads its arguments only and changes nothing.
+ * The same arguments always give the same plan.
  */
 extern RowPlan angles_plan(const Link *link, const Entry *entry);
 
@@ -189,9 +189,9 @@ typedef struct Engine
 /* ---- fold.c ---- */
 
 /*
- * Moves what committed transactions appended to the log into the queue. Needs a transaction. Returns
- * whether the log may hold more (a part of a large one was done). Keys that were renamed are renamed
- * in the engine's actions too.
+ * Moves what committed transactions appended to the log into the queue. Needs a transaction.
+ * Returns whether the log may hold more (a part of a large one was done). Keys that were renamed
+ * are renamed in the engine's actions too.
  */
 extern bool angles_fold(Engine *engine);
 
@@ -211,7 +211,9 @@ extern void angles_resolve_relations(int n, Entry **entries);
 
 /* ---- claim.c ---- */
 
-/* Takes entries that are due, plans them, marks them durably and puts actions on the ready lists. */
+/*
+ * Takes entries that are due, plans them, marks them durably and puts actions on the ready lists.
+ */
 extern void angles_claim(Engine *engine);
 
 /* Reads the state of a page as the table angles.pages names it; NULL or empty: PAGE_NONE. */
@@ -229,6 +231,7 @@ extern void angles_action_ready(Engine *engine, Action *action);
 /* Frees an action that is on no list. */
 extern void angles_action_free(Action *action);
 
+/* Returns the counts of a link in this worker's life. */
 extern LinkCounts *angles_counts(Engine *engine, int32 link_id);
 
 /* ---- settle.c ---- */
@@ -242,8 +245,9 @@ extern void angles_settle_known_page(Engine *engine, Link *link, JsonbContainer 
 /* ---- setup.c ---- */
 
 /*
- * Does what links need before rows can flow, as far as it can be done now: plans the next request of
- * each link that is being made or bound, queues the next part of a first push. Needs a transaction.
+ * Does what links need before rows can flow, as far as it can be done now: plans the next request
+ * of each link that is being made or bound, queues the next part of a first push. Needs a
+ * transaction.
  */
 extern void angles_setup_step(Engine *engine);
 
@@ -254,8 +258,11 @@ extern void angles_setup_settle(Engine *engine, Action *action);
 
 /* Takes new calls, answers those that are finished. Needs a transaction. */
 extern void angles_calls_step(Engine *engine);
+
 /* Sends the answers of calls that were finished; after the commit. */
 extern void angles_calls_reply(Engine *engine);
+
+/* Whether somebody waits for a run of this worker. */
 extern bool angles_calls_waiting(Engine *engine);
 /* Notes the answer of an ACTION_CHECK. */
 extern void angles_calls_settle_check(Engine *engine, Action *action);
@@ -273,6 +280,7 @@ typedef struct RowSet
 	bool	   *extra_null[6];
 } RowSet;
 
+/* Adds a row. */
 extern void angles_rows_add(RowSet *rows, int32 link_id, const char *key);
 /* Sets a text of the row added last, NULL allowed. */
 extern void angles_rows_text(RowSet *rows, int which, const char *text);

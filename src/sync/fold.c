@@ -239,7 +239,8 @@ count_deletes(LogRow *rows, int n)
 						  psprintf("%d deleted rows of %s.%s wait for approval", deletes,
 								   link->schema, link->table),
 						  "Nothing was put in Notion's trash.",
-						  psprintf("Look at angles.held_deletes, then SELECT angles.approve('%s') or "
+						  psprintf("Look at angles.held_deletes, then SELECT "
+								   "angles.approve('%s') or "
 								   "SELECT angles.refuse('%s').",
 								   quote_qualified_identifier(link->schema, link->table),
 								   quote_qualified_identifier(link->schema, link->table)));
@@ -247,8 +248,8 @@ count_deletes(LogRow *rows, int n)
 }
 
 /*
- * Puts keys into the queue. An entry that is there already is only marked as changed once more (what
- * is under way is followed by another look); a parked or held one gets its next chance.
+ * Puts keys into the queue. An entry that is there already is only marked as changed once more
+ * (what is under way is followed by another look); a parked or held one gets its next chance.
  */
 static void
 enqueue(Engine *engine, RowSet *set)
@@ -294,8 +295,8 @@ enqueue(Engine *engine, RowSet *set)
 /* ---- keys that change ---- */
 
 /*
- * The page follows its row to the new key. When another page has that key, its row has gone: either it
- * was deleted, or, under a deferred key, it is itself on its way to another one; its page is set
+ * The page follows its row to the new key. When another page has that key, its row has gone: either
+ * it was deleted, or, under a deferred key, it is itself on its way to another one; its page is set
  * aside under a name no row has.
  */
 static void
@@ -355,7 +356,8 @@ move_key(Engine *engine, int32 link_id, const char *from, const char *to)
 					"UPDATE angles.pages SET key = $3 WHERE link_id = $1 AND key = $2",
 					3, types, values, NULL, SPI_OK_UPDATE);
 	angles_spi_exec(&replaced,
-					"DELETE FROM angles.queue_entries WHERE link_id = $1 AND key = $3 AND key <> $2",
+					"DELETE FROM angles.queue_entries WHERE link_id = $1 AND key = $3 AND key "
+					"<> $2",
 					3, types, values, NULL, SPI_OK_DELETE);
 	angles_spi_exec(&entries,
 					"UPDATE angles.queue_entries SET key = $3, version = version + 1"
@@ -391,7 +393,9 @@ move_key(Engine *engine, int32 link_id, const char *from, const char *to)
 
 /* ---- whole tables ---- */
 
-/* TRUNCATE says nothing of rows: every page of the link becomes a deletion that waits for approval. */
+/*
+ * TRUNCATE says nothing of rows: every page of the link becomes a deletion that waits for approval.
+ */
 static void
 truncated(Engine *engine, int32 link_id)
 {
@@ -416,7 +420,8 @@ truncated(Engine *engine, int32 link_id)
 		angles_alert_open(psprintf("mass_delete:%d", link_id), "critical",
 						  psprintf("table %s was truncated; its pages wait for approval", name),
 						  psprintf(UINT64_FORMAT " pages. Nothing was put in Notion's trash.", n),
-						  psprintf("Look at angles.held_deletes, then SELECT angles.approve('%s') or "
+						  psprintf("Look at angles.held_deletes, then SELECT "
+								   "angles.approve('%s') or "
 								   "SELECT angles.refuse('%s').", name, name));
 }
 
@@ -433,7 +438,8 @@ decided(Engine *engine, const LogRow *row)
 	if (row->op == ANGLES_OP_REFUSE)
 	{
 		angles_spi_exec(&refuse,
-						"WITH e AS (DELETE FROM angles.queue_entries WHERE link_id = $1 AND key = $2"
+						"WITH e AS (DELETE FROM angles.queue_entries WHERE link_id = $1 AND "
+						"key = $2"
 						"  AND state = 'held' RETURNING link_id, key)"
 						" DELETE FROM angles.pages p USING e"
 						" WHERE p.link_id = e.link_id AND p.key = e.key",
@@ -445,7 +451,8 @@ decided(Engine *engine, const LogRow *row)
 					" next_at = NULL, parked_at = NULL, code = NULL, message = NULL, hint = NULL,"
 					" class = CASE WHEN $3 THEN 'approved' END, seq = nextval('angles.queue_seq')"
 					" WHERE link_id = $1 AND key = $2"
-					" AND state = ANY (CASE WHEN $3 THEN ARRAY['held'] ELSE ARRAY['parked', 'retry'] END)",
+					" AND state = ANY (CASE WHEN $3 THEN ARRAY['held'] ELSE ARRAY['parked', "
+					"'retry'] END)",
 					3, types, values, NULL, SPI_OK_UPDATE);
 	engine->more[0] = engine->more[1] = true;
 }
@@ -465,9 +472,9 @@ reconcile_wanted(int32 link_id, void *arg)
 }
 
 /*
- * A full table whose rows are all folded is emptied at once instead of row by row by vacuum. The lock
- * is only tried for: a transaction that has written there and is still open keeps it, and nobody ever
- * waits for this one but for the length of its commit.
+ * A full table whose rows are all folded is emptied at once instead of row by row by vacuum. The
+ * lock is only tried for: a transaction that has written there and is still open keeps it, and
+ * nobody ever waits for this one but for the length of its commit.
  */
 void
 angles_fold_rotate(void)

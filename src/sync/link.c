@@ -2,10 +2,10 @@
  * link.c
  *		angles.link(), unlink(), alter_link(): what a person says about a table.
  *
- * Runs in the session of the caller. Reads with the caller's rights; only angles' own tables and the
- * triggers are written as the owner of the extension, after the caller was found to own the table.
- * No network here: the link row and the triggers are made in the caller's transaction, the worker
- * does the rest after its commit, and ROLLBACK leaves nothing.
+ * Runs in the session of the caller. Reads with the caller's rights; only angles' own tables and
+ * the triggers are written as the owner of the extension, after the caller was found to own the
+ * table. No network here: the link row and the triggers are made in the caller's transaction, the
+ * worker does the rest after its commit, and ROLLBACK leaves nothing.
  */
 #include "postgres.h"
 
@@ -111,7 +111,8 @@ angles_link(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_ANGLES_ALREADY_LINKED),
 				 errmsg("table %s is linked already", table_name(wish.relid)),
-				 errhint("SELECT angles.alter_link('%s', ...) changes the link; angles.unlink() ends "
+				 errhint("SELECT angles.alter_link('%s', ...) changes the link; "
+						 "angles.unlink() ends "
 						 "it.", table_name(wish.relid))));
 	check_filter(&wish);
 	map = angles_linkmap_make(wish.relid, wish.mapping, wish.title_column);
@@ -269,7 +270,8 @@ not_built(const char *argument, const char *value)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("%s => '%s' belongs to the inbound half of sync, which this version has not got",
+			 errmsg("%s => '%s' belongs to the inbound half of sync, which this version has "
+					"not got",
 					argument, value),
 			 errhint("Leave the argument out.")));
 }
@@ -304,7 +306,8 @@ find_place(LinkWish *wish, bool known_before)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("\"%s\" is no id of a data source", wish->data_source),
-					 errhint("In Notion: the database's menu, Manage data sources, Copy data source "
+					 errhint("In Notion: the database's menu, Manage data sources, Copy data "
+							 "source "
 							 "ID.")));
 		wish->data_source = id;
 		return;
@@ -381,7 +384,8 @@ write_link(const LinkWish *wish, const LinkMap *map, int32 before)
 	run_sql(before == 0
 			? "INSERT INTO angles.links (relid, owner, identity, title, parent_id, data_source_id,"
 			" direction, filter, conflict, on_local_delete, on_notion_delete, settle, preflight,"
-			" key_columns, state) VALUES ($1::regclass, $2::regrole, $3, $4, $5::uuid, $6::uuid, $7,"
+			" key_columns, state) VALUES ($1::regclass, $2::regrole, $3, $4, $5::uuid, "
+			"$6::uuid, $7,"
 			" $8, $9, $10, $11, $12, $13, $14::name[],"
 			" CASE WHEN $6 IS NULL THEN 'creating' ELSE 'binding' END) RETURNING id"
 			: "UPDATE angles.links SET owner = $2::regrole, identity = $3, title = $4,"
@@ -467,7 +471,8 @@ make_triggers(int32 link_id, const LinkWish *wish, const LinkMap *map)
 	}
 	appendStringInfoChar(&sql, ')');
 	run_sql(sql.data, 0, NULL, NULL, NULL, SPI_OK_UTILITY);
-	run_sql(psprintf("CREATE TRIGGER angles_capture_truncate AFTER TRUNCATE ON %s FOR EACH STATEMENT"
+	run_sql(psprintf("CREATE TRIGGER angles_capture_truncate AFTER TRUNCATE ON %s FOR EACH "
+					 "STATEMENT"
 					 " EXECUTE FUNCTION angles.capture_truncate('%d')", table, link_id),
 			0, NULL, NULL, NULL, SPI_OK_UTILITY);
 	run_sql(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER angles_capture,"

@@ -1,6 +1,7 @@
 /*
  * linkmap.h
- *		How a table would be mapped to a data source: used by link(), alter_link() and their dry runs.
+ *		How a table would be mapped to a data source: used by link(), alter_link() and their dry
+ *		runs.
  */
 #ifndef ANGLES_LINKMAP_H
 #define ANGLES_LINKMAP_H
@@ -34,14 +35,14 @@ typedef struct LinkMap
 
 /*
  * Refuses, with an error that says why (ERRCODE_ANGLES_CANNOT_LINK), a relation that cannot be
- * linked: not a table, temporary, unlogged, of the system, of angles, not owned by the caller, without
- * primary key, with inheritance children.
+ * linked: not a table, temporary, unlogged, of the system, of angles, not owned by the caller,
+ * without primary key, with inheritance children.
  */
 extern void angles_linkmap_check_table(Oid relid);
 
 /*
- * Makes the mapping. "wishes" is the argument "mapping" of link() (NULL: none): for each column null
- * (leave it out), "property name", or {"property": name, "type": type}. Errors
+ * Makes the mapping. "wishes" is the argument "mapping" of link() (NULL: none): for each column
+ * null (leave it out), "property name", or {"property": name, "type": type}. Errors
  * (ERRCODE_ANGLES_BAD_MAPPING) for unknown columns, unknown or impossible types, names used twice.
  */
 extern LinkMap *angles_linkmap_make(Oid relid, Jsonb *wishes, const char *title_column);

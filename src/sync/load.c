@@ -1,8 +1,8 @@
 /*
  * load.c
  *		Reads the rows that changed, as the owner of the link, in a read-only subtransaction that is
- *		always rolled back: whatever a row security policy or a filter may call cannot write, and cannot
- *		leave anything to be done at commit as the worker's own user.
+ *		always rolled back: whatever a row security policy or a filter may call cannot write, and
+ *		cannot leave anything to be done at commit as the worker's own user.
  */
 #include "postgres.h"
 
@@ -179,8 +179,9 @@ angles_resolve_relations(int n, Entry **entries)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[r];
 		bool		isnull;
-		int32		link_id = DatumGetInt32(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
-		bool		coming = DatumGetBool(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 4, &isnull));
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		int32		link_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+		bool		coming = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
 
 		apply_page_id(entries, n, link_id, angles_spi_text(r, 2, CurrentMemoryContext),
 					  angles_spi_text(r, 3, CurrentMemoryContext), !isnull && coming);

@@ -2,9 +2,9 @@
  * main.c
  *		The sync worker: the one process of a database that talks to Notion.
  *
- * One loop, one wait. Transactions are short and never open while it waits. An error ends the process
- * (exit 1); the bridge starts another, which takes over from what is durable. Nothing here runs a
- * user's code except through load.c.
+ * One loop, one wait. Transactions are short and never open while it waits. An error ends the
+ * process (exit 1); the bridge starts another, which takes over from what is durable. Nothing here
+ * runs a user's code except through load.c.
  */
 #include "postgres.h"
 
@@ -71,7 +71,9 @@ angles_sync_main(Datum main_arg)
 			work_in_database(engine);
 		wait = send_requests(engine);
 		wait = next_wait(engine, wait);
-		/* a set latch means a commit, a call, or a reload; readable sockets have their descriptor */
+		/*
+		 * a set latch means a commit, a call, or a reload; readable sockets have their descriptor
+		 */
 		if (wait != 0 && (angles_wait(angles_net_fd(engine->net), wait) & WL_LATCH_SET))
 			engine->look = true;
 	}
@@ -87,7 +89,7 @@ engine_start(void)
 	engine->context = context;
 	engine->iteration = AllocSetContextCreate(context, "angles sync iteration",
 											  ALLOCSET_DEFAULT_SIZES);
-	engine->net = angles_net_open(context, 64);
+	engine->net = angles_net_open(context, angles_guc_notion_concurrency);
 	engine->generation = angles_worker_generation();
 	dlist_init(&engine->ready[0]);
 	dlist_init(&engine->ready[1]);
@@ -172,8 +174,8 @@ take_answers(Engine *engine)
 }
 
 /*
- * A refusal of the whole connection says nothing about the row: the request keeps its place, burns no
- * attempt and goes out again when the connection may be used. Returns whether that is so.
+ * A refusal of the whole connection says nothing about the row: the request keeps its place, burns
+ * no attempt and goes out again when the connection may be used. Returns whether that is so.
  */
 static bool
 send_again_later(Engine *engine, Action *action)
@@ -355,8 +357,8 @@ send_requests(Engine *engine)
 }
 
 /*
- * What was planned with another mapping is not sent: its entry is claimed, so it is planned again by
- * way of an answer that says "not sent".
+ * What was planned with another mapping is not sent: its entry is claimed, so it is planned again
+ * by way of an answer that says "not sent".
  */
 static bool
 must_be_planned_again(Engine *engine, Action *action)

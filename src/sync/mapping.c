@@ -156,7 +156,8 @@ read_links(void)
 	links_relid = get_relname_relid("links", get_namespace_oid("angles", false));
 	memory = AllocSetContextCreate(TopMemoryContext, "angles links", ALLOCSET_DEFAULT_SIZES);
 	n = angles_spi_exec(&plan,
-						"SELECT id, relid::oid, owner::oid, state, paused, identity, reconcile, title,"
+						"SELECT id, relid::oid, owner::oid, state, paused, identity, "
+						"reconcile, title,"
 						" marker, parent_id, database_id, data_source_id, filter, on_local_delete,"
 						" mass_limit, key_columns::text[]"
 						" FROM angles.links WHERE state <> 'unlinked' ORDER BY id",
@@ -227,7 +228,8 @@ read_columns(Link *link)
 	MemoryContext old;
 
 	n = angles_spi_exec(&plan,
-						"SELECT attnum, attname, type_name, property_id, property_name, property_type,"
+						"SELECT attnum, attname, type_name, property_id, property_name, "
+						"property_type,"
 						" is_key, options, ref_relid::oid, ref_attnames::text[], problem"
 						" FROM angles.link_columns WHERE link_id = $1"
 						" ORDER BY is_key DESC, attnum, property_name",
@@ -280,8 +282,8 @@ fill_column(Link *link, SyncColumn *column, uint64 row)
 }
 
 /*
- * Finds the column in the table as it is now. A rename keeps its number; a dropped column or another
- * type pauses this property alone.
+ * Finds the column in the table as it is now. A rename keeps its number; a dropped column or
+ * another type pauses this property alone.
  */
 static void
 resolve_attribute(Link *link, SyncColumn *column, const char *type_then)
@@ -303,7 +305,8 @@ resolve_attribute(Link *link, SyncColumn *column, const char *type_then)
 	column->c.typmod = att->atttypmod;
 	column->c.not_null = att->attnotnull;
 	if (column->problem == NULL && strcmp(format_type_be(att->atttypid), type_then) != 0)
-		column->problem = psprintf("the column's type changed from %s to %s; call angles.alter_link()",
+		column->problem = psprintf("the column's type changed from %s to %s; call "
+								   "angles.alter_link()",
 								   type_then, format_type_be(att->atttypid));
 	ReleaseSysCache(tuple);
 }
@@ -432,7 +435,8 @@ build_statements(Link *link)
 			appendStringInfo(&sql, ", t.%s", quote_identifier((char *) lfirst(lc)));
 	}
 	appendStringInfo(&sql,
-					 " FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS k (key, ord)"
+					 " FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS k "
+					 "(key, ord)"
 					 " JOIN %s ON %s", from, key_join(link, false));
 	link->load_sql = sql.data;
 	if (link->problem != NULL)
@@ -489,7 +493,8 @@ key_join(Link *link, bool from_cursor)
 
 		if (attnum == InvalidAttrNumber)
 		{
-			link->problem = psprintf("key column \"%s\" was dropped or renamed; link the table again",
+			link->problem = psprintf("key column \"%s\" was dropped or renamed; link the table "
+									 "again",
 									 name);
 			return "false";
 		}
@@ -508,7 +513,8 @@ key_join(Link *link, bool from_cursor)
 	if (!from_cursor)
 	{
 		for (int i = 0; i < n; i++)
-			appendStringInfo(&sql, "%s%s %s %s", i == 0 ? "" : " AND ", left[i], equal[i], right[i]);
+			appendStringInfo(&sql, "%s%s %s %s", i == 0 ? "" : " AND ", left[i], equal[i],
+							 right[i]);
 		return sql.data;
 	}
 	/* (a > x) OR (a = x AND b > y) OR ...: row comparison with operators named by schema */

@@ -26,8 +26,8 @@ typedef struct SyncColumn
 	AnglesColumn c;				/* c.attnum 0: stands for the row's key, not for a column */
 	bool		is_key;			/* holds the row's key: look-ups go by it */
 	char	   *problem;		/* why this column is not synced just now, or NULL */
-	List	   *ref_names;		/* RELATION: columns of the foreign key, in the order of the key they mean */
-	int32		ref_link;		/* RELATION: link of the referenced table, 0 when not linked (any more) */
+	List	   *ref_names;		/* RELATION: columns of the foreign key, in the key's order */
+	int32		ref_link;		/* RELATION: link of the referenced table, 0: not linked */
 	char	   *ref_data_source;	/* RELATION: its data source, NULL while it has none */
 	int			first_value;	/* 1-based column of the load query; 0 when none */
 	Oid			ref_relid;		/* RELATION: the table that is referenced */
@@ -61,14 +61,14 @@ typedef struct Link
 	SyncColumn *columns;
 	SyncColumn *key_column;		/* the one with is_key */
 	char	   *load_sql;		/* $1 text[]: ordinality, in scope, then the values */
-	char	   *scan_sql;		/* $1 text (after this key, NULL: from the start), $2 limit: keys in order */
+	char	   *scan_sql;		/* keys in order: $1 text (after this one or NULL), $2 limit */
 	SPIPlanPtr	load_plan;
 	SPIPlanPtr	scan_plan;
 } Link;
 
 /*
- * Returns the links of this database (of Link *), read anew when anything about them or their tables
- * has changed since the last call. Needs a transaction. They live until the next call.
+ * Returns the links of this database (of Link *), read anew when anything about them or their
+ * tables has changed since the last call. Needs a transaction. They live until the next call.
  */
 extern List *angles_links(void);
 
@@ -85,7 +85,8 @@ extern bool angles_link_sends(const Link *link);
 extern void angles_links_forget(void);
 
 /*
- * Returns "FROM ONLY schema.table" or, for a partitioned table, "FROM schema.table", with the alias t.
+ * Returns "FROM ONLY schema.table" or, for a partitioned table, "FROM schema.table", with the alias
+ * t.
  */
 extern char *angles_link_from(Oid relid);
 

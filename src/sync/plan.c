@@ -39,7 +39,9 @@ plan_absent(const Link *link, const Entry *entry)
 {
 	RowPlan		plan = {.kind = PLAN_FORGET};
 
-	/* a page out of scope is the row's no more, and a row that is gone changes nothing about that */
+	/*
+	 * a page out of scope is the row's no more, and a row that is gone changes nothing about that
+	 */
 	if (entry->page_state != PAGE_LIVE)
 		return plan;
 	if (entry->approved || strcmp(link->on_local_delete, "trash") == 0)
@@ -95,8 +97,8 @@ plan_present(const Link *link, const Entry *entry)
 
 /*
  * A value has changed here when it is neither what Notion was last known to hold nor what was
- * written to lead there: Notion may keep another form of a value than the one it was given, and that
- * difference must not be sent again and again.
+ * written to lead there: Notion may keep another form of a value than the one it was given, and
+ * that difference must not be sent again and again.
  */
 static bool
 column_changed(const SyncColumn *column, const Entry *entry, const char *local)

@@ -17,10 +17,12 @@
 #include "sync/engine.h"
 #include "worker/worker.h"
 
-/* A transient failure of one row is reported in its entry from the first time, as an alert never. */
+/*
+ * A transient failure of one row is reported in its entry from the first time, as an alert never.
+ */
 typedef struct Outcome
 {
-	RowSet		pages;			/* extras: page id, base, base_local, written ids, last edited, state */
+	RowSet		pages;			/* extras: page id, base, base_local, last edited, state */
 	RowSet		done;			/* entries whose work is finished; extras: then link, then key */
 	RowSet		again;			/* entries to plan again at once */
 	RowSet		later;			/* extras: state, next_at, class, code, message, hint */
@@ -39,6 +41,11 @@ static char *found_key(Link *link, JsonbContainer *page);
 static void later(Outcome *out, int32 link_id, const char *key, const char *state, int64 delay_us,
 				  const char *class, const NotionAnswer *answer, const char *hint);
 static void write_outcome(Engine *engine, Outcome *out);
+static void write_absent(Outcome *out);
+static void free_children(const RowSet *parents);
+static void write_done(Engine *engine, Outcome *out);
+static void write_again(Engine *engine, Outcome *out);
+static void write_later(Engine *engine, Outcome *out);
 static void write_pages(RowSet *pages);
 static void write_looked(Outcome *out);
 
@@ -251,7 +258,9 @@ angles_settle_known_page(Engine *engine, Link *link, JsonbContainer *page)
 	write_outcome(engine, &out);
 }
 
-/* Whether a page drives another row already: a person may have typed the key of one into the other. */
+/*
+ * Whether a page drives another row already: a person may have typed the key of one into the other.
+ */
 static bool
 page_is_taken(const char *page_id, int32 link_id, const char *key)
 {
@@ -382,7 +391,8 @@ settle_failure(Engine *engine, Outcome *out, Action *action)
 					break;
 				}
 				later(out, link->id, key, "parked", 0, "permanent", answer,
-					  "The page is in Notion's trash. Restore it there, then call angles.retry(), or "
+					  "The page is in Notion's trash. Restore it there, then call "
+					  "angles.retry(), or "
 					  "delete the row.");
 				break;
 			case NOTION_GONE:
@@ -394,7 +404,8 @@ settle_failure(Engine *engine, Outcome *out, Action *action)
 				if (action->kind == ACTION_CREATE)
 					angles_rows_add(&out->absent, link->id, key);
 				later(out, link->id, key, "parked", 0, "permanent", answer,
-					  "The page or the data source is gone, or no longer shared with the connection. "
+					  "The page or the data source is gone, or no longer shared with the "
+					  "connection. "
 					  "Share it again, then call angles.retry().");
 				break;
 			default:
@@ -402,7 +413,8 @@ settle_failure(Engine *engine, Outcome *out, Action *action)
 					angles_rows_add(&out->absent, link->id, key);
 				later(out, link->id, key, "parked", 0, "permanent", answer,
 					  answer->verdict == NOTION_SCHEMA
-					  ? "A property was removed or changed in Notion. Call angles.alter_link(), then "
+					  ? "A property was removed or changed in Notion. Call "
+						"angles.alter_link(), then "
 					  "angles.retry()."
 					  : answer->verdict == NOTION_FORBIDDEN
 					  ? "Give the connection the capability that is missing, then call "
@@ -437,111 +449,152 @@ later(Outcome *out, int32 link_id, const char *key, const char *state, int64 del
 static void
 write_outcome(Engine *engine, Outcome *out)
 {
-	static SPIPlanPtr done = NULL;
-	static SPIPlanPtr again = NULL;
+	write_pages(&out->pages);
+	write_absent(out);
+	write_done(engine, out);
+	write_again(engine, out);
+	write_looked(out);
+	write_later(engine, out);
+}
+
+/* Creates that surely never happened leave no doubt behind. */
+static void
+write_absent(Outcome *out)
+{
 	static SPIPlanPtr absent = NULL;
+	Oid			types[2] = {INT4ARRAYOID, TEXTARRAYOID};
+	Datum		values[2];
+
+	if (out->absent.n == 0)
+		return;
+	values[0] = angles_rows_links(&out->absent);
+	values[1] = angles_rows_keys(&out->absent);
+	angles_spi_exec(&absent,
+					"DELETE FROM angles.pages p USING unnest($1, $2) AS u (link_id, key)"
+					" WHERE p.link_id = u.link_id AND p.key = u.key AND p.state = 'intent'",
+					2, types, values, NULL, SPI_OK_DELETE);
+}
+
+/*
+ * Rows that waited for these are planned again: the page is there now, or it will not come and they
+ * go without that relation.
+ */
+static void
+free_children(const RowSet *parents)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {INT4ARRAYOID, TEXTARRAYOID};
+	Datum		values[2] = {angles_rows_links(parents), angles_rows_keys(parents)};
+
+	angles_spi_exec(&plan,
+					"UPDATE angles.queue_entries q SET state = 'ready',"
+					" seq = nextval('angles.queue_seq'), waits_for_link = NULL,"
+					" waits_for_key = NULL, message = NULL"
+					" FROM unnest($1, $2) AS u (link_id, key)"
+					" WHERE q.state = 'waiting' AND q.waits_for_link = u.link_id"
+					" AND q.waits_for_key = u.key",
+					2, types, values, NULL, SPI_OK_UPDATE);
+}
+
+/* What is acknowledged leaves the queue, unless it changed meanwhile or has a relation to add. */
+static void
+write_done(Engine *engine, Outcome *out)
+{
+	static SPIPlanPtr done = NULL;
+	Oid			types[5] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID};
+	Datum		values[5];
+
+	if (out->done.n == 0)
+		return;
+	values[0] = angles_rows_links(&out->done);
+	values[1] = angles_rows_keys(&out->done);
+	values[2] = angles_rows_extra(&out->done, 0);
+	values[3] = angles_rows_extra(&out->done, 1);
+	values[4] = Int64GetDatum(engine->generation);
+
+	/* changed again while it was under way, or a relation is still open: not finished */
+	angles_spi_exec(&done,
+					"WITH d AS (SELECT * FROM unnest($1, $2, $3, $4)"
+					"  AS u (link_id, key, then_link, then_key)),"
+					" gone AS (DELETE FROM angles.queue_entries q USING d"
+					"  WHERE q.link_id = d.link_id AND q.key = d.key AND q.state = 'claimed'"
+					"  AND q.generation = $5 AND q.version = q.claimed_version"
+					"  AND d.then_key IS NULL)"
+					" UPDATE angles.queue_entries q SET"
+					"  state = CASE WHEN d.then_key IS NULL OR q.version <> q.claimed_version"
+					"   OR EXISTS (SELECT FROM angles.pages p WHERE p.link_id = "
+					"d.then_link::int4"
+					"    AND p.key = d.then_key AND p.state = 'live')"
+					"   THEN 'ready' ELSE 'waiting' END,"
+					"  waits_for_link = d.then_link::int4, waits_for_key = d.then_key,"
+					"  message = CASE WHEN d.then_key IS NOT NULL"
+					"   THEN 'waits for the page of a referenced row' END,"
+					"  seq = nextval('angles.queue_seq'), attempts = 0, crashes = 0,"
+					"  generation = NULL, claimed_version = NULL"
+					" FROM d WHERE q.link_id = d.link_id AND q.key = d.key"
+					" AND q.state = 'claimed' AND q.generation = $5"
+					" AND (q.version <> q.claimed_version OR d.then_key IS NOT NULL)",
+					5, types, values, NULL, SPI_OK_UPDATE);
+	free_children(&out->done);
+	engine->more[0] = engine->more[1] = true;
+}
+
+static void
+write_again(Engine *engine, Outcome *out)
+{
+	static SPIPlanPtr again = NULL;
+	Oid			types[3] = {INT4ARRAYOID, TEXTARRAYOID, INT8OID};
+	Datum		values[3];
+
+	if (out->again.n == 0)
+		return;
+	values[0] = angles_rows_links(&out->again);
+	values[1] = angles_rows_keys(&out->again);
+	values[2] = Int64GetDatum(engine->generation);
+	angles_spi_exec(&again,
+					"UPDATE angles.queue_entries q SET state = 'ready', generation = NULL,"
+					" claimed_version = NULL, seq = nextval('angles.queue_seq'), attempts = 0"
+					" FROM unnest($1, $2) AS u (link_id, key)"
+					" WHERE q.link_id = u.link_id AND q.key = u.key AND q.state = 'claimed'"
+					" AND q.generation = $3",
+					3, types, values, NULL, SPI_OK_UPDATE);
+	engine->more[0] = engine->more[1] = true;
+}
+
+static void
+write_later(Engine *engine, Outcome *out)
+{
 	static SPIPlanPtr later_plan = NULL;
-	static SPIPlanPtr freed = NULL;
 	Oid			types[9] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 	TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID};
 	Datum		values[9];
 
-	write_pages(&out->pages);
-	if (out->absent.n > 0)
-	{
-		values[0] = angles_rows_links(&out->absent);
-		values[1] = angles_rows_keys(&out->absent);
-		angles_spi_exec(&absent,
-						"DELETE FROM angles.pages p USING unnest($1, $2) AS u (link_id, key)"
-						" WHERE p.link_id = u.link_id AND p.key = u.key AND p.state = 'intent'",
-						2, types, values, NULL, SPI_OK_DELETE);
-	}
-	if (out->done.n > 0)
-	{
-		Oid			done_types[5] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID};
+	if (out->later.n == 0)
+		return;
+	values[0] = angles_rows_links(&out->later);
+	values[1] = angles_rows_keys(&out->later);
+	for (int i = 0; i < 6; i++)
+		values[2 + i] = angles_rows_extra(&out->later, i);
+	values[8] = Int64GetDatum(engine->generation);
 
-		values[0] = angles_rows_links(&out->done);
-		values[1] = angles_rows_keys(&out->done);
-		values[2] = angles_rows_extra(&out->done, 0);
-		values[3] = angles_rows_extra(&out->done, 1);
-		values[4] = Int64GetDatum(engine->generation);
-
-		/* changed again while it was under way, or a relation is still open: not finished */
-		angles_spi_exec(&done,
-						"WITH d AS (SELECT * FROM unnest($1, $2, $3, $4)"
-						"  AS u (link_id, key, then_link, then_key)),"
-						" gone AS (DELETE FROM angles.queue_entries q USING d"
-						"  WHERE q.link_id = d.link_id AND q.key = d.key AND q.state = 'claimed'"
-						"  AND q.generation = $5 AND q.version = q.claimed_version"
-						"  AND d.then_key IS NULL)"
-						" UPDATE angles.queue_entries q SET"
-						"  state = CASE WHEN d.then_key IS NULL OR q.version <> q.claimed_version"
-						"   OR EXISTS (SELECT FROM angles.pages p WHERE p.link_id = d.then_link::int4"
-						"    AND p.key = d.then_key AND p.state = 'live')"
-						"   THEN 'ready' ELSE 'waiting' END,"
-						"  waits_for_link = d.then_link::int4, waits_for_key = d.then_key,"
-						"  message = CASE WHEN d.then_key IS NOT NULL"
-						"   THEN 'waits for the page of a referenced row' END,"
-						"  seq = nextval('angles.queue_seq'), attempts = 0, crashes = 0,"
-						"  generation = NULL, claimed_version = NULL"
-						" FROM d WHERE q.link_id = d.link_id AND q.key = d.key"
-						" AND q.state = 'claimed' AND q.generation = $5"
-						" AND (q.version <> q.claimed_version OR d.then_key IS NOT NULL)",
-						5, done_types, values, NULL, SPI_OK_UPDATE);
-		/* children that waited for these rows */
-		angles_spi_exec(&freed,
-						"UPDATE angles.queue_entries q SET state = 'ready',"
-						" seq = nextval('angles.queue_seq'), waits_for_link = NULL,"
-						" waits_for_key = NULL, message = NULL"
-						" FROM unnest($1, $2) AS u (link_id, key)"
-						" WHERE q.state = 'waiting' AND q.waits_for_link = u.link_id"
-						" AND q.waits_for_key = u.key",
-						2, types, values, NULL, SPI_OK_UPDATE);
-		engine->more[0] = engine->more[1] = true;
-	}
-	if (out->again.n > 0)
-	{
-		Oid			again_types[3] = {INT4ARRAYOID, TEXTARRAYOID, INT8OID};
-
-		values[0] = angles_rows_links(&out->again);
-		values[1] = angles_rows_keys(&out->again);
-		values[2] = Int64GetDatum(engine->generation);
-		angles_spi_exec(&again,
-						"UPDATE angles.queue_entries q SET state = 'ready', generation = NULL,"
-						" claimed_version = NULL, seq = nextval('angles.queue_seq'), attempts = 0"
-						" FROM unnest($1, $2) AS u (link_id, key)"
-						" WHERE q.link_id = u.link_id AND q.key = u.key AND q.state = 'claimed'"
-						" AND q.generation = $3",
-						3, again_types, values, NULL, SPI_OK_UPDATE);
-		engine->more[0] = engine->more[1] = true;
-	}
-	write_looked(out);
-	if (out->later.n > 0)
-	{
-		values[0] = angles_rows_links(&out->later);
-		values[1] = angles_rows_keys(&out->later);
-		for (int i = 0; i < 6; i++)
-			values[2 + i] = angles_rows_extra(&out->later, i);
-		values[8] = Int64GetDatum(engine->generation);
-
-		/* what was changed while it was refused deserves another try before it is set aside */
-		angles_spi_exec(&later_plan,
-						"UPDATE angles.queue_entries q SET"
-						" state = CASE WHEN u.state = 'parked' AND q.version <> q.claimed_version"
-						"  THEN 'ready' ELSE u.state END,"
-						" seq = nextval('angles.queue_seq'), next_at = u.next_at::timestamptz,"
-						" class = u.class, code = u.code, message = u.message, hint = u.hint,"
-						" attempts = q.attempts + 1, generation = NULL, claimed_version = NULL,"
-						" parked_at = CASE WHEN u.state = 'parked'"
-						"  AND q.version = q.claimed_version THEN clock_timestamp() END"
-						" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)"
-						"  AS u (link_id, key, state, next_at, class, code, message, hint)"
-						" WHERE q.link_id = u.link_id AND q.key = u.key AND q.state = 'claimed'"
-						" AND q.generation = $9",
-						9, types, values, NULL, SPI_OK_UPDATE);
-		engine->more[0] = engine->more[1] = true;
-		engine->next_due = angles_clock_now();
-	}
+	/* what was changed while it was refused deserves another try before it is set aside */
+	angles_spi_exec(&later_plan,
+					"UPDATE angles.queue_entries q SET"
+					" state = CASE WHEN u.state = 'parked' AND q.version <> q.claimed_version"
+					"  THEN 'ready' ELSE u.state END,"
+					" seq = nextval('angles.queue_seq'), next_at = u.next_at::timestamptz,"
+					" class = u.class, code = u.code, message = u.message, hint = u.hint,"
+					" attempts = q.attempts + 1, generation = NULL, claimed_version = NULL,"
+					" parked_at = CASE WHEN u.state = 'parked'"
+					"  AND q.version = q.claimed_version THEN clock_timestamp() END"
+					" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)"
+					"  AS u (link_id, key, state, next_at, class, code, message, hint)"
+					" WHERE q.link_id = u.link_id AND q.key = u.key AND q.state = 'claimed'"
+					" AND q.generation = $9",
+					9, types, values, NULL, SPI_OK_UPDATE);
+	free_children(&out->later);
+	engine->more[0] = engine->more[1] = true;
+	engine->next_due = angles_clock_now();
 }
 
 static void

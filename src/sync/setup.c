@@ -1,7 +1,7 @@
 /*
  * setup.c
- *		What a link needs before its rows can flow: its Notion database, the ids of its properties, the
- *		pages that are there already, and the rows that were there before the link.
+ *		What a link needs before its rows can flow: its Notion database, the ids of its properties,
+ *		the pages that are there already, and the rows that were there before the link.
  *
  * Each link takes one step at a time. The steps of a link, and what each leaves behind durably, are
  * drawn in README.md; after a crash a link goes on from its state.
@@ -147,7 +147,9 @@ plan_create(Engine *engine, Link *link)
 	Action	   *action;
 	MemoryContext old;
 
-	/* claims the right to create: no intent yet, or one that was looked into often and long enough */
+	/*
+	 * claims the right to create: no intent yet, or one that was looked into often and long enough
+	 */
 	if (angles_spi_exec(&intent,
 						"UPDATE angles.links SET create_intent_at = $2, create_lookups = 0"
 						" WHERE id = $1 AND (create_intent_at IS NULL OR create_lookups >= 2"
@@ -210,8 +212,8 @@ columns_of(Link *link, bool only_missing, List **columns, List **relations)
 /* ---- the rows that were there before ---- */
 
 /*
- * A full compare begins when every transaction that was open when it was asked for has ended: one of
- * them may be the very one whose changes could not be captured.
+ * A full compare begins when every transaction that was open when it was asked for has ended: one
+ * of them may be the very one whose changes could not be captured.
  */
 static void
 start_reconcile(Link *link)
@@ -285,7 +287,8 @@ plan_push(Engine *engine, Link *link)
 		/* pages whose rows have gone meanwhile: they are planned as deletions, within the limit */
 		angles_spi_exec(&pages,
 						"INSERT INTO angles.queue_entries (link_id, key, seq, priority, state,"
-						" enqueued_at) SELECT link_id, key, nextval('angles.queue_seq'), 1, 'ready',"
+						" enqueued_at) SELECT link_id, key, nextval('angles.queue_seq'), 1, "
+						"'ready',"
 						" clock_timestamp() FROM angles.pages WHERE link_id = $1"
 						" AND state IN ('live', 'intent') ON CONFLICT (link_id, key) DO NOTHING",
 						1, types, values, NULL, SPI_OK_INSERT);

@@ -84,9 +84,10 @@ extern const char *angles_worker_identity(void);
 typedef struct AnglesCall AnglesCall;
 
 /*
- * Takes the next call for this worker, allocated in cxt (which must live until the reply), or returns
- * NULL. Never waits. Inside a transaction of the caller's that has begun with a recheck: it makes
- * the run's row 'running'. Should that transaction or the process fail, the run counts as crashed.
+ * Takes the next call for this worker, allocated in cxt (which must live until the reply), or
+ * returns NULL. Never waits. Inside a transaction of the caller's that has begun with a recheck: it
+ * makes the run's row 'running'. Should that transaction or the process fail, the run counts as
+ * crashed.
  */
 extern AnglesCall *angles_call_take(MemoryContext cxt);
 
@@ -103,8 +104,8 @@ extern const char *angles_call_args(AnglesCall *call);
 extern bool angles_call_cancelled(AnglesCall *call);
 
 /*
- * Sends one result row (jsonb text) to the one who waits, if any, and keeps it for the run's result.
- * Never waits. Anywhere between take and finish.
+ * Sends one result row (jsonb text) to the one who waits, if any, and keeps it for the run's
+ * result. Never waits. Anywhere between take and finish.
  */
 extern void angles_call_row(AnglesCall *call, const char *json);
 
