@@ -183,7 +183,9 @@ run_tap() {
   names=$(picked "$dir" .pl)
   [ -n "$names" ] || { counted "$part" 0 0; return; }
   limit=$(( $(limit_of "$part") * 2 / 3 ))
+  # 15 looks at TESTDIR, later versions at the two names that follow
   (cd "$BUILD" && limited "$part" env PATH="$PG_BIN:$PATH" TMPDIR="$SOCKETS" TESTDIR="$RUN" \
+    TESTDATADIR="$RUN/tmp_check" TESTLOGDIR="$RUN/tmp_check/log" \
     PG_TEST_PORT_DIR="$RUN/ports" PG_REGRESS="$(dirname "$("$PG_BIN/pg_config" --pgxs)")/../test/regress/pg_regress" \
     ANGLES_TOP="$BUILD" ANGLES_RECORD_DIR="$RUN/record" ANGLES_PID_DIR="$RUN/pids" "$@" \
     perl test/bin/tap ${COMMENTS:-} --jobs "$JOBS" --limit "$limit" --counts "$RUN/counts/$part" \
