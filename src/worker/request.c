@@ -34,6 +34,9 @@
 #include "worker/slots.h"
 #include "worker/worker.h"
 
+/* Of libpq/libpq.h, which needs headers of Kerberos where PostgreSQL was built with it. */
+extern bool pq_check_connection(void);
+
 /* A bridge that is there answers within milliseconds; one that is just starting may need a while. */
 #define ACCEPT_PATIENCE_US (15 * INT64CONST(1000000))
 
@@ -71,6 +74,7 @@ static Request *post(const AnglesTask *task, AnglesSlot *slot, const char *args)
 static AnglesCallEntry *take_free_entry(Request *request, const AnglesTask *task);
 static void withdraw(dsm_segment *segment, Datum arg);
 static bool wait_for_end(Request *request, RowFunction row, void *arg);
+static void check_client(void);
 static bool entry_stands(Request *request);
 static bool read_message(Request *request, RowFunction row, void *arg, bool *ended);
 static void raise_end(const char *fields, Size len);
@@ -466,9 +470,21 @@ wait_for_end(Request *request, RowFunction row, void *arg)
 					 errhint("Look into the server's log; max_worker_processes may be too low.")));
 		if (request->run_id != 0 && now > give_up)
 			return false;
-		angles_wait(PGINVALID_SOCKET, CHECK_MS);
+		if (angles_wait(PGINVALID_SOCKET, CHECK_MS) & WL_TIMEOUT)
+			check_client();
 	}
 	return true;
+}
+
+/* Ends this session when its client is gone: nobody else would notice before the end of the run. */
+static void
+check_client(void)
+{
+	if (MyProcPort == NULL || pq_check_connection())
+		return;
+	ClientConnectionLost = true;
+	InterruptPending = true;
+	CHECK_FOR_INTERRUPTS();
 }
 
 /* Returns true while the entry is still this request's; notes the number of the run. */
