@@ -20,6 +20,8 @@ CREATE TABLE angles.links (
 	on_notion_delete text NOT NULL,
 	settle			interval NOT NULL,
 	preflight		text NOT NULL,
+	wishes			jsonb,
+	title_column	name,
 	key_columns		name[] NOT NULL,
 	state			text NOT NULL CHECK (state IN ('creating', 'binding', 'pushing', 'active', 'unlinked')),
 	paused			boolean NOT NULL DEFAULT false,

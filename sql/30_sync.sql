@@ -50,6 +50,19 @@ CREATE FUNCTION angles.link(
 	AS 'MODULE_PATHNAME', 'angles_link';
 COMMENT ON FUNCTION angles.link IS 'links a table with a Notion data source; dry_run => true only shows the mapping';
 
+CREATE FUNCTION angles.alter_link(
+	"table" regclass,
+	mapping jsonb DEFAULT NULL,
+	title_column name DEFAULT NULL,
+	filter text DEFAULT NULL,
+	on_local_delete text DEFAULT NULL,
+	dry_run boolean DEFAULT false,
+	OUT "column" text, OUT property text, OUT type text, OUT remark text)
+	RETURNS SETOF record
+	LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'angles_alter_link';
+COMMENT ON FUNCTION angles.alter_link IS 'changes a link; what is null stays, an empty filter goes; dry_run => true only shows the mapping';
+
 CREATE FUNCTION angles.unlink("table" regclass) RETURNS void
 	LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
 	AS 'MODULE_PATHNAME', 'angles_unlink';

@@ -127,4 +127,4 @@ GRANT EXECUTE ON FUNCTION angles.sync_notion(regclass[], boolean, boolean), angl
 	angles.dry_run(oid), angles.linked(regclass), angles.pause(regclass, text), angles.resume(regclass), angles.retry(regclass, text),
 	angles.reconcile(regclass) TO angles_operator;
 GRANT EXECUTE ON FUNCTION angles.link(regclass, text, text, text, jsonb, name, name, text, text, text, text, interval, text, boolean),
-	angles.unlink(regclass), angles.approve(regclass), angles.refuse(regclass) TO angles_admin;
+	angles.alter_link(regclass, jsonb, name, text, text, boolean), angles.unlink(regclass), angles.approve(regclass), angles.refuse(regclass) TO angles_admin;

@@ -26,7 +26,7 @@ typedef struct ActiveCall
 	MemoryContext context;
 	bool		finished;		/* the answer goes out after the commit */
 	bool		is_check;
-	int64		up_to;			/* seq: entries up to here must be settled */
+	TimestampTz up_to;			/* changes captured until then must be settled */
 	List	   *links;			/* of int: link ids */
 	List	   *before;			/* of LinkCounts *: what the worker had done before */
 	int			steps_left;		/* CHECK: answers still to come */
@@ -155,11 +155,9 @@ static void
 start_sync(Engine *engine, ActiveCall *active)
 {
 	static SPIPlanPtr nudge = NULL;
-	static SPIPlanPtr last = NULL;
 	Oid			types[1] = {INT4ARRAYOID};
 	Datum		values[1];
 	Datum	   *ids;
-	bool		isnull;
 	ListCell   *lc;
 	int			n = 0;
 
@@ -181,11 +179,8 @@ start_sync(Engine *engine, ActiveCall *active)
 					" WHERE state = 'retry' AND link_id = ANY ($1)",
 					1, types, values, NULL, SPI_OK_UPDATE);
 	engine->next_due = angles_clock_now();
-	/* what was committed before the call is in the log or the queue: it is folded before this */
-	angles_spi_exec(&last, "SELECT last_value FROM angles.queue_seq", 0, NULL, NULL, NULL,
-					SPI_OK_SELECT);
-	active->up_to = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-												&isnull));
+	/* what was committed before the call is in the queue: the log was folded just before */
+	active->up_to = angles_clock_now();
 }
 
 /* The links that a sync is about: those of "tables" in its arguments, or all. */
@@ -225,22 +220,25 @@ static bool
 sync_is_through(ActiveCall *active)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[2] = {INT4OID, INT8OID};
+	Oid			types[2] = {INT4OID, TIMESTAMPTZOID};
 	ListCell   *lc;
 
 	foreach(lc, active->links)
 	{
 		Link	   *link = angles_link_find(lfirst_int(lc));
-		Datum		values[2] = {Int32GetDatum(lfirst_int(lc)), Int64GetDatum(active->up_to)};
+		Datum		values[2] = {Int32GetDatum(lfirst_int(lc)), TimestampTzGetDatum(active->up_to)};
 
 		if (link == NULL || link->paused || link->fenced || link->problem != NULL)
 			continue;
 		if (link->state != LINK_ACTIVE)
 			return false;
 		if (angles_spi_exec(&plan,
-							"SELECT FROM angles.queue_entries WHERE link_id = $1"
-							" AND (seq <= $2 OR generation IS NOT NULL)"
-							" AND state IN ('ready', 'claimed', 'retry', 'verifying') LIMIT 1",
+							"SELECT FROM angles.queue_entries q WHERE link_id = $1"
+							" AND enqueued_at <= $2"
+							" AND (state IN ('ready', 'claimed', 'retry', 'verifying')"
+							"  OR state = 'waiting' AND EXISTS (SELECT FROM angles.queue_entries b"
+							"   WHERE b.link_id = q.waits_for_link AND b.key = q.waits_for_key"
+							"   AND b.state NOT IN ('parked', 'held'))) LIMIT 1",
 							2, types, values, NULL, SPI_OK_SELECT) > 0)
 			return false;
 	}

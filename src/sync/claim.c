@@ -19,7 +19,7 @@
 #include "worker/worker.h"
 
 #define ENTRY_COLUMNS \
-	"q.link_id, q.key, q.version, q.priority, q.attempts, q.class = 'approved', q.enqueued_at," \
+	"q.link_id, q.key, q.version, q.priority, q.attempts, q.class, q.enqueued_at," \
 	" p.page_id, p.state, p.base, p.base_local, p.intent_at, COALESCE(p.lookups, 0), q.seq," \
 	" q.state = 'verifying'"
 
@@ -58,7 +58,6 @@ angles_claim(Engine *engine)
 	Marks		marks = {0};
 	int			n;
 
-	(void) angles_links();
 	if (engine->links_version != angles_links_version())
 	{
 		/* entries of a link that was passed over so far may be behind the cursors */
@@ -209,8 +208,8 @@ take_entry(uint64 row, int64 *seq)
 	entry->version = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
 	entry->priority = DatumGetInt16(SPI_getbinval(tuple, desc, 4, &isnull));
 	entry->attempts = DatumGetInt32(SPI_getbinval(tuple, desc, 5, &isnull));
-	datum = SPI_getbinval(tuple, desc, 6, &isnull);
-	entry->approved = !isnull && DatumGetBool(datum);
+	entry->class = angles_spi_text(row, 6, cxt);
+	entry->approved = entry->class && strcmp(entry->class, "approved") == 0;
 	entry->enqueued_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 7, &isnull));
 	entry->page_id = angles_spi_text(row, 8, cxt);
 	entry->page_state = angles_page_state(state);
@@ -282,6 +281,9 @@ plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries)
 		angles_counts(engine, link->id)->unreadable = false;
 	}
 	angles_resolve_relations(n_rows, rows);
+	for (int i = 0; i < n_rows; i++)
+		if (rows[i]->class && strcmp(rows[i]->class, "cycle") == 0)
+			rows[i]->missing_will_come = false;
 	for (int i = 0; i < n; i++)
 		plan_entry(engine, marks, link, entries[i], &lookup);
 	if (lookup != NULL)
@@ -503,6 +505,7 @@ write_marks(Engine *engine, Marks *marks)
 					 "DELETE FROM angles.pages p USING unnest($1, $2) AS u (link_id, key)"
 					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
 					 &marks->forgotten, me, SPI_OK_DELETE);
+	engine->some_wait = engine->some_wait || marks->waiting.n > 0;
 	if (marks->waiting.n > 0)
 	{
 		Oid			types[4] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
@@ -598,6 +601,38 @@ angles_claim_take_over(Engine *engine)
 					0, NULL, NULL, NULL, SPI_OK_UPDATE);
 	engine->more[0] = engine->more[1] = true;
 	read_next_due(engine);
+}
+
+/*
+ * Of rows that wait for each other in a circle, one is made without its relation; the others follow,
+ * and it gets the relation afterwards (two passes).
+ */
+void
+angles_claim_break_cycles(Engine *engine)
+{
+	static SPIPlanPtr plan = NULL;
+	uint64		n;
+
+	engine->some_wait = false;
+	n = angles_spi_exec(&plan,
+						"WITH RECURSIVE chain (l0, k0, link_id, key, path, depth) AS ("
+						"  SELECT link_id, key, waits_for_link, waits_for_key,"
+						"   ARRAY[(link_id, key)::text], 1"
+						"  FROM angles.queue_entries WHERE state = 'waiting'"
+						"  UNION ALL SELECT c.l0, c.k0, q.waits_for_link, q.waits_for_key,"
+						"   c.path || (q.link_id, q.key)::text, c.depth + 1"
+						"  FROM chain c JOIN angles.queue_entries q USING (link_id, key)"
+						"  WHERE q.state = 'waiting' AND c.depth < 100"
+						"   AND (c.link_id, c.key) <> (c.l0, c.k0))"
+						" UPDATE angles.queue_entries q SET state = 'ready', class = 'cycle',"
+						" waits_for_link = NULL, waits_for_key = NULL, message = NULL,"
+						" seq = nextval('angles.queue_seq')"
+						" FROM chain c WHERE c.link_id = c.l0 AND c.key = c.k0"
+						" AND q.link_id = c.l0 AND q.key = c.k0 AND q.state = 'waiting'"
+						" AND (c.l0, c.k0)::text = (SELECT min(p) FROM unnest(c.path) p)",
+						0, NULL, NULL, NULL, SPI_OK_UPDATE);
+	if (n > 0)
+		engine->more[0] = engine->more[1] = true;
 }
 
 /* ---- actions ---- */

@@ -51,6 +51,7 @@ angles_dry_run(PG_FUNCTION_ARGS)
 		elog(ERROR, "SPI_connect failed");
 	old = MemoryContextSwitchTo(AllocSetContextCreate(CurrentMemoryContext, "angles dry run",
 													  ALLOCSET_DEFAULT_SIZES));
+	angles_links_refresh();
 	foreach(lc, angles_links())
 	{
 		Link	   *link = (Link *) lfirst(lc);

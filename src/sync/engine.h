@@ -47,6 +47,7 @@ typedef struct Entry
 	int			version;
 	int			priority;
 	int			attempts;
+	char	   *class;			/* of the last failure, or 'approved', 'cycle' */
 	bool		approved;		/* a person approved its deletion */
 	bool		was_doubtful;	/* state 'verifying': its look-up is due */
 	TimestampTz enqueued_at;
@@ -176,6 +177,7 @@ typedef struct Engine
 	bool		more[2];		/* the queue may hold more ready entries behind the cursor */
 	TimestampTz next_due;		/* of the earliest 'retry' or 'verifying' entry, 0: none */
 	uint64		links_version;	/* for which cursors hold */
+	bool		some_wait;		/* entries wait for others: see whether they do so in a circle */
 	bool		look;			/* look at log, queue and links at the next occasion */
 	bool		log_is_full;	/* a table of the change log may be emptied as a whole */
 	bool		marks_taken;	/* marks of failed captures were acted on in this transaction */
@@ -215,6 +217,9 @@ extern void angles_resolve_relations(int n, Entry **entries);
  * Takes entries that are due, plans them, marks them durably and puts actions on the ready lists.
  */
 extern void angles_claim(Engine *engine);
+
+/* Lets one of each circle of waiting entries go. When nothing else moves. Needs a transaction. */
+extern void angles_claim_break_cycles(Engine *engine);
 
 /* Reads the state of a page as the table angles.pages names it; NULL or empty: PAGE_NONE. */
 extern PageState angles_page_state(const char *state);

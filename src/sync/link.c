@@ -23,6 +23,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -62,9 +63,12 @@ typedef struct LinkWish
 	Interval   *settle;
 	char	   *preflight;
 	bool		dry_run;
+	bool		altering;		/* of a link that is there */
 } LinkWish;
 
 static void read_wish(FunctionCallInfo fcinfo, LinkWish *wish);
+static void read_changes(FunctionCallInfo fcinfo, LinkWish *wish, int32 link_id);
+static void carry_out(FunctionCallInfo fcinfo, LinkWish *wish, int32 before);
 static char *text_arg(FunctionCallInfo fcinfo, int n);
 static void one_of(const char *argument, const char *value, const char *allowed,
 				   const char *built);
@@ -86,6 +90,7 @@ static void run_sql(const char *sql, int nargs, Oid *types, Datum *values, const
 static Datum list_to_text_array(List *list);
 
 PG_FUNCTION_INFO_V1(angles_link);
+PG_FUNCTION_INFO_V1(angles_alter_link);
 PG_FUNCTION_INFO_V1(angles_unlink);
 PG_FUNCTION_INFO_V1(angles_links_changed);
 PG_FUNCTION_INFO_V1(angles_wake_sql);
@@ -95,11 +100,8 @@ Datum
 angles_link(PG_FUNCTION_ARGS)
 {
 	LinkWish	wish = {0};
-	LinkMap    *map;
-	int32		before;
 	bool		linked;
-	Oid			caller;
-	int			context;
+	int32		before;
 
 	InitMaterializedSRF(fcinfo, 0);
 	read_wish(fcinfo, &wish);
@@ -111,24 +113,68 @@ angles_link(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_ANGLES_ALREADY_LINKED),
 				 errmsg("table %s is linked already", table_name(wish.relid)),
-				 errhint("SELECT angles.alter_link('%s', ...) changes the link; "
-						 "angles.unlink() ends "
-						 "it.", table_name(wish.relid))));
-	check_filter(&wish);
-	map = angles_linkmap_make(wish.relid, wish.mapping, wish.title_column);
-	find_place(&wish, before != 0);
-	if (!wish.dry_run)
-	{
-		int32		link_id;
+				 errhint("SELECT * FROM angles.alter_link('%s', ...) changes the link; "
+						 "angles.unlink() ends it.", table_name(wish.relid))));
+	carry_out(fcinfo, &wish, before);
+	SPI_finish();
+	return (Datum) 0;
+}
 
+/*
+ * angles.alter_link(table, ...): what is given changes, what is null stays. "mapping" is laid over the
+ * mapping that was given before.
+ */
+Datum
+angles_alter_link(PG_FUNCTION_ARGS)
+{
+	LinkWish	wish = {0};
+	bool		linked;
+	int32		before;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"table\" must not be null")));
+	wish.relid = PG_GETARG_OID(0);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	angles_linkmap_check_table(wish.relid);
+	before = earlier_link(wish.relid, &linked);
+	if (!linked)
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_NOT_LINKED),
+				 errmsg("table %s is not linked", table_name(wish.relid)),
+				 errhint("SELECT * FROM angles.link('%s') links it.", table_name(wish.relid))));
+	read_changes(fcinfo, &wish, before);
+	carry_out(fcinfo, &wish, before);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+/* Makes or changes the link as wished, or only shows what it would be. */
+static void
+carry_out(FunctionCallInfo fcinfo, LinkWish *wish, int32 before)
+{
+	LinkMap    *map;
+	int32		link_id;
+	Oid			caller;
+	int			context;
+
+	check_filter(wish);
+	map = angles_linkmap_make(wish->relid, wish->mapping, wish->title_column);
+	if (!wish->altering)
+		find_place(wish, before != 0);
+	if (!wish->dry_run)
+	{
 		/* writers that are under way end first: their changes are found by the first push */
-		LockRelationOid(wish.relid, ShareRowExclusiveLock);
+		LockRelationOid(wish->relid, ShareRowExclusiveLock);
 		GetUserIdAndSecContext(&caller, &context);
 		SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
-		link_id = write_link(&wish, map, before);
+		link_id = write_link(wish, map, before);
 		write_columns(link_id, map);
-		make_triggers(link_id, &wish, map);
-		angles_audit("link", table_name(wish.relid), NULL);
+		make_triggers(link_id, wish, map);
+		angles_audit(wish->altering ? "alter_link" : "link", table_name(wish->relid), NULL);
 		SetUserIdAndSecContext(caller, context);
 		if (!angles_preloaded())
 			ereport(WARNING,
@@ -137,9 +183,7 @@ angles_link(PG_FUNCTION_ARGS)
 					 errdetail("The library angles is not preloaded, so there are no workers."),
 					 errhint("Add angles to shared_preload_libraries and restart the server.")));
 	}
-	show_map(fcinfo, &wish, map);
-	SPI_finish();
-	return (Datum) 0;
+	show_map(fcinfo, wish, map);
 }
 
 /* angles.unlink(table): ends capture; Notion and what is known of its pages stay as they are. */
@@ -240,6 +284,44 @@ read_wish(FunctionCallInfo fcinfo, LinkWish *wish)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument \"settle\" must not be null")));
+}
+
+/* The link as it is, with the arguments of alter_link() laid over it. */
+static void
+read_changes(FunctionCallInfo fcinfo, LinkWish *wish, int32 link_id)
+{
+	Oid			types[3] = {INT4OID, JSONBOID, TEXTOID};
+	Datum		values[3] = {Int32GetDatum(link_id), PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1),
+	PG_ARGISNULL(2) ? (Datum) 0 : CStringGetTextDatum(NameStr(*PG_GETARG_NAME(2)))};
+	char		nulls[4] = {' ', PG_ARGISNULL(1) ? 'n' : ' ', PG_ARGISNULL(2) ? 'n' : ' ', '\0'};
+	bool		isnull;
+	Datum		datum;
+
+	if (SPI_execute_with_args("SELECT COALESCE(wishes, '{}') || COALESCE($2, '{}'),"
+							  " COALESCE($3, title_column), filter, on_local_delete, direction,"
+							  " conflict, on_notion_delete, settle, preflight"
+							  " FROM angles.links WHERE id = $1",
+							  3, types, values, nulls, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read angles.links");
+	datum = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	wish->mapping = DatumGetJsonbPCopy(datum);
+	wish->title_column = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
+	wish->filter = PG_ARGISNULL(3) ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3)
+		: text_arg(fcinfo, 3);
+	/* an empty filter takes the filter away */
+	if (wish->filter && wish->filter[0] == '\0')
+		wish->filter = NULL;
+	wish->on_local_delete = PG_ARGISNULL(4)
+		? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4) : text_arg(fcinfo, 4);
+	wish->direction = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5);
+	wish->conflict = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 6);
+	wish->on_notion_delete = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 7);
+	datum = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 8, &isnull);
+	wish->settle = DatumGetIntervalP(datumCopy(datum, false, sizeof(Interval)));
+	wish->preflight = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 9);
+	wish->dry_run = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
+	wish->altering = true;
+	one_of("on_local_delete", wish->on_local_delete, "trash hold ignore", "trash hold ignore");
 }
 
 static char *
@@ -357,10 +439,10 @@ earlier_link(Oid relid, bool *linked)
 static int32
 write_link(const LinkWish *wish, const LinkMap *map, int32 before)
 {
-	Oid			types[14] = {OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-	TEXTOID, TEXTOID, TEXTOID, INTERVALOID, TEXTOID, TEXTARRAYOID};
-	Datum		values[14];
-	char		nulls[15];
+	Oid			types[16] = {OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+	TEXTOID, TEXTOID, TEXTOID, INTERVALOID, TEXTOID, TEXTARRAYOID, JSONBOID, TEXTOID};
+	Datum		values[16];
+	char		nulls[17];
 	const char *texts[] = {angles_worker_identity(), get_rel_name(wish->relid), wish->parent,
 		wish->data_source, wish->direction, wish->filter, wish->conflict, wish->on_local_delete,
 	wish->on_notion_delete};
@@ -379,40 +461,54 @@ write_link(const LinkWish *wish, const LinkMap *map, int32 before)
 	values[11] = IntervalPGetDatum(wish->settle);
 	values[12] = CStringGetTextDatum(wish->preflight);
 	values[13] = list_to_text_array(map->key_names);
+	values[14] = wish->mapping ? JsonbPGetDatum(wish->mapping) : (Datum) 0;
+	nulls[14] = wish->mapping ? ' ' : 'n';
+	values[15] = wish->title_column ? CStringGetTextDatum(wish->title_column) : (Datum) 0;
+	nulls[15] = wish->title_column ? ' ' : 'n';
 
 	/* a table that was linked before goes on with its data source and the pages it knows */
 	run_sql(before == 0
 			? "INSERT INTO angles.links (relid, owner, identity, title, parent_id, data_source_id,"
 			" direction, filter, conflict, on_local_delete, on_notion_delete, settle, preflight,"
-			" key_columns, state) VALUES ($1::regclass, $2::regrole, $3, $4, $5::uuid, "
+			" key_columns, wishes, title_column, state) VALUES ($1::regclass, $2::regrole, $3, "
+			"$4, $5::uuid, "
 			"$6::uuid, $7,"
-			" $8, $9, $10, $11, $12, $13, $14::name[],"
+			" $8, $9, $10, $11, $12, $13, $14::name[], $15, $16,"
 			" CASE WHEN $6 IS NULL THEN 'creating' ELSE 'binding' END) RETURNING id"
 			: "UPDATE angles.links SET owner = $2::regrole, identity = $3, title = $4,"
 			" parent_id = COALESCE($5::uuid, parent_id),"
 			" data_source_id = COALESCE($6::uuid, data_source_id), direction = $7, filter = $8,"
 			" conflict = $9, on_local_delete = $10, on_notion_delete = $11, settle = $12,"
-			" preflight = $13, key_columns = $14::name[], paused = false, pause_reason = NULL,"
+			" preflight = $13, key_columns = $14::name[], wishes = $15, title_column = $16, "
+			"paused = false, pause_reason = NULL,"
 			" push_cursor = NULL, push_done = 0, push_started_at = NULL, changed_at = now(),"
 			" state = CASE WHEN COALESCE($6::uuid, data_source_id) IS NULL THEN 'creating'"
 			"  ELSE 'binding' END WHERE relid = $1::regclass RETURNING id",
-			14, types, values, nulls,
+			16, types, values, nulls,
 			before == 0 ? SPI_OK_INSERT_RETURNING : SPI_OK_UPDATE_RETURNING);
 	return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }
 
+/* A property that stays keeps the id it has in Notion. */
 static void
 write_columns(int32 link_id, const LinkMap *map)
 {
 	ListCell   *lc;
-	Oid			types[11] = {INT4OID, INT2OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID,
-	TEXTARRAYOID, OIDOID, TEXTARRAYOID, OIDOID};
+	List	   *names = NIL;
+	Oid			types[10] = {INT4OID, INT2OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID,
+	TEXTARRAYOID, OIDOID, TEXTARRAYOID};
 
 	run_sql("UPDATE angles.links SET push_total = (SELECT GREATEST(c.reltuples, 0)::bigint"
 			" FROM pg_class c WHERE c.oid = relid) WHERE id = $1", 1, types,
 			(Datum[]) {Int32GetDatum(link_id)}, NULL, SPI_OK_UPDATE);
-	run_sql("DELETE FROM angles.link_columns WHERE link_id = $1", 1, types,
-			(Datum[]) {Int32GetDatum(link_id)}, NULL, SPI_OK_DELETE);
+	foreach(lc, map->rows)
+	{
+		if (((MapRow *) lfirst(lc))->included)
+			names = lappend(names, ((MapRow *) lfirst(lc))->c.property_name);
+	}
+	run_sql("DELETE FROM angles.link_columns WHERE link_id = $1 AND property_name <> ALL ($2)",
+			2, (Oid[]) {INT4OID, TEXTARRAYOID},
+			(Datum[]) {Int32GetDatum(link_id), list_to_text_array(names)}, NULL, SPI_OK_DELETE);
 	foreach(lc, map->rows)
 	{
 		MapRow	   *row = (MapRow *) lfirst(lc);
@@ -436,7 +532,13 @@ write_columns(int32 link_id, const LinkMap *map)
 		values[9] = list_to_text_array(row->ref_names);
 		run_sql("INSERT INTO angles.link_columns (link_id, attnum, attname, type_name,"
 				" property_name, property_type, is_key, options, ref_relid, ref_attnames)"
-				" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::regclass, $10::name[])",
+				" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::regclass, $10::name[])"
+				" ON CONFLICT (link_id, property_name) DO UPDATE SET attnum = EXCLUDED.attnum,"
+				" attname = EXCLUDED.attname, type_name = EXCLUDED.type_name,"
+				" is_key = EXCLUDED.is_key, options = EXCLUDED.options, problem = NULL,"
+				" ref_relid = EXCLUDED.ref_relid, ref_attnames = EXCLUDED.ref_attnames,"
+				" property_id = CASE link_columns.property_type WHEN EXCLUDED.property_type"
+				"  THEN link_columns.property_id END, property_type = EXCLUDED.property_type",
 				10, types, values, nulls, SPI_OK_INSERT);
 	}
 }

@@ -164,11 +164,15 @@ angles_resolve_relations(int n, Entry **entries)
 
 	Datum		values[2] = {angles_rows_links(&wanted), angles_rows_keys(&wanted)};
 
-	/* a parent comes by itself when it is in the queue and neither parked, held nor waiting */
+	/*
+	 * A parent comes by itself when it is in the queue and neither parked nor held. Rows that wait
+	 * for each other are found when nothing else moves: angles_claim_break_cycles().
+	 */
 	found = angles_spi_exec(&plan,
 							"SELECT w.link_id, w.key,"
 							" CASE WHEN p.state = 'live' THEN p.page_id END,"
-							" q.state IN ('ready', 'claimed', 'verifying') OR q.state = 'retry'"
+							" q.state IN ('ready', 'claimed', 'verifying', 'waiting')"
+							" OR q.state = 'retry'"
 							" AND q.attempts < 3"
 							" FROM (SELECT DISTINCT * FROM unnest($1, $2)"
 							"  AS u (link_id, key)) w"

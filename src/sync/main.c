@@ -232,6 +232,8 @@ database_has_work(Engine *engine)
 		return true;
 	if (!lists_low)
 		return false;
+	if (engine->some_wait && engine->n_ready == 0 && engine->n_flying == 0)
+		return true;
 	if (engine->more[0] || engine->more[1])
 		return true;
 	return engine->next_due != 0 && engine->next_due <= angles_clock_now();
@@ -250,14 +252,20 @@ work_in_database(Engine *engine)
 	engine->look = false;
 	angles_txn_begin("synchronize with Notion");
 	angles_worker_recheck();
+	angles_links_refresh();
 	angles_settle(engine);
 	ANGLES_KILL_POINT("settled");
+	/* what the answers changed about links counts for what is planned now */
+	angles_links_refresh();
 	folded_all = !angles_fold(engine);
 	angles_calls_step(engine);
 	if (engine->token != NULL && !engine->token_refused)
 	{
 		if (angles_clock_mono_us() >= engine->setup_not_before_us)
 			angles_setup_step(engine);
+		angles_links_refresh();
+		if (engine->some_wait && engine->n_ready == 0 && engine->n_flying == 0)
+			angles_claim_break_cycles(engine);
 		if (engine->n_ready < ENGINE_LOW_WATER)
 			angles_claim(engine);
 	}

@@ -52,31 +52,35 @@ static char *qualified_operator(Oid type, int strategy);
 static List *text_array_to_list(Datum array);
 static void relcache_callback(Datum arg, Oid relid);
 
-List *
-angles_links(void)
+void
+angles_links_refresh(void)
 {
 	if (!callback_registered)
 	{
 		CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
 		callback_registered = true;
 	}
-	/* reading may itself bring news, which then count for the next call */
-	if (stale)
+	if (!stale)
+		return;
+	angles_links_forget();
+	PG_TRY();
 	{
-		angles_links_forget();
-		PG_TRY();
-		{
-			stale = false;
-			read_links();
-		}
-		PG_CATCH();
-		{
-			stale = true;
-			PG_RE_THROW();
-		}
-		PG_END_TRY();
-		version++;
+		/* reading may itself bring news, which then count for the next time */
+		stale = false;
+		read_links();
 	}
+	PG_CATCH();
+	{
+		stale = true;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	version++;
+}
+
+List *
+angles_links(void)
+{
 	return links;
 }
 

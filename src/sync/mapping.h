@@ -67,12 +67,16 @@ typedef struct Link
 } Link;
 
 /*
- * Returns the links of this database (of Link *), read anew when anything about them or their
- * tables has changed since the last call. Needs a transaction. They live until the next call.
+ * Reads the links of this database anew when anything about them or their tables has changed. Needs a
+ * transaction. What angles_links() and angles_link_find() gave before is gone afterwards, so it is
+ * called only where nobody holds any of it.
  */
+extern void angles_links_refresh(void);
+
+/* Returns the links (of Link *) as of the last refresh. */
 extern List *angles_links(void);
 
-/* Counts how often angles_links() has read the links anew. */
+/* Counts how often angles_links_refresh() has read the links anew. */
 extern uint64 angles_links_version(void);
 
 /* Returns the link of this id among angles_links(), or NULL. */

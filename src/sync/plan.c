@@ -14,6 +14,7 @@
 static RowPlan plan_absent(const Link *link, const Entry *entry);
 static RowPlan plan_present(const Link *link, const Entry *entry);
 static bool column_changed(const SyncColumn *column, const Entry *entry, const char *local);
+static bool is_empty(const char *canon);
 static bool same_as(const Jsonb *object, const char *property_id, const char *canon, bool *known);
 
 RowPlan
@@ -82,7 +83,7 @@ plan_present(const Link *link, const Entry *entry)
 		if (entry->local[i] == NULL)
 			continue;
 		/* nothing is gained by writing an empty property into a new page */
-		if (creating ? column->is_key || strcmp(entry->local[i], "null") != 0
+		if (creating ? column->is_key || !is_empty(entry->local[i])
 			: column_changed(column, entry, entry->local[i]))
 			plan.columns[plan.n++] = i;
 	}
@@ -112,7 +113,14 @@ column_changed(const SyncColumn *column, const Entry *entry, const char *local)
 	if (same_as(entry->base, column->c.property_id, local, &known))
 		return false;
 	/* a property that the base does not know was never written: empty there */
-	return known || strcmp(local, "null") != 0;
+	return known || !is_empty(local);
+}
+
+/* What a new page holds anyway. */
+static bool
+is_empty(const char *canon)
+{
+	return strcmp(canon, "null") == 0 || strcmp(canon, "[]") == 0 || strcmp(canon, "false") == 0;
 }
 
 /* Returns whether object's member is the canonical value; *known: whether it has that member. */

@@ -134,6 +134,7 @@ settle_done(Engine *engine, Outcome *out, Action *action)
 	angles_rows_add(&out->done, action->link_id, action->key);
 	if (action->then_key != NULL)
 	{
+		engine->some_wait = true;
 		angles_rows_text(&out->done, 0, psprintf("%d", action->then_link));
 		angles_rows_text(&out->done, 1, action->then_key);
 	}
@@ -529,7 +530,7 @@ write_done(Engine *engine, Outcome *out)
 					"  waits_for_link = d.then_link::int4, waits_for_key = d.then_key,"
 					"  message = CASE WHEN d.then_key IS NOT NULL"
 					"   THEN 'waits for the page of a referenced row' END,"
-					"  seq = nextval('angles.queue_seq'), attempts = 0, crashes = 0,"
+					"  seq = nextval('angles.queue_seq'), attempts = 0, crashes = 0, class = NULL,"
 					"  generation = NULL, claimed_version = NULL"
 					" FROM d WHERE q.link_id = d.link_id AND q.key = d.key"
 					" AND q.state = 'claimed' AND q.generation = $5"
