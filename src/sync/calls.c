@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "core/clock.h"
 #include "core/errors.h"
@@ -226,7 +227,8 @@ sync_is_through(ActiveCall *active)
 	foreach(lc, active->links)
 	{
 		Link	   *link = angles_link_find(lfirst_int(lc));
-		Datum		values[2] = {Int32GetDatum(lfirst_int(lc)), TimestampTzGetDatum(active->up_to)};
+		Datum		values[2] = {Int32GetDatum(lfirst_int(lc)),
+		TimestampTzGetDatum(active->up_to)};
 
 		if (link == NULL || link->paused || link->fenced || link->problem != NULL)
 			continue;

@@ -1,7 +1,7 @@
 /*
  * alerts.c
- *		Alerts and the audit trail, for C. The tables and the rules are in sql/10_worker.sql; the log
- *		line is written here. Inside a transaction of the caller's, in workers and user backends.
+ *		Alerts and the audit trail, for C. The tables and the rules are in sql/10_worker.sql; the
+ *		log line is written here. Inside a transaction of the caller's, in workers and user backends.
  */
 #include "postgres.h"
 

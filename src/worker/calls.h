@@ -38,7 +38,7 @@ typedef struct AnglesRequest
 #define MESSAGE_ROW 'R'			/* then jsonb text, NUL */
 #define MESSAGE_END 'E'			/* then state, SQLSTATE, message, detail, hint, each with NUL */
 
-/* Size of the queue: an answer of a few hundred rows does not make the worker wait for the reader. */
+/* Bytes of the queue: a few hundred rows do not make the worker wait for the reader. */
 #define ANGLES_QUEUE_SIZE 65536
 
 /* A bridge that dies while it serves a call does not get the same call for ever. */

@@ -8,8 +8,8 @@
 #include "postgres.h"
 
 /*
- * Signal handlers, the place in the slot, the connection to its database, pinned settings. "kind" is
- * an AnglesKind, "name" goes to application_name.
+ * Signal handlers, the place in the slot, the connection to its database, pinned settings. "kind"
+ * is an AnglesKind, "name" goes to application_name.
  */
 extern void angles_enter_database(int kind, Datum main_arg, const char *name);
 

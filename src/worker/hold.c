@@ -5,7 +5,7 @@
  *		backend that executes the command, inside its transaction.
  *
  * A command that will be refused must stop nothing. So the checks of the command itself are made
- * first, as dbcommands.c of PostgreSQL makes them: database, rights, names, other sessions. Whatever
+ * first, as dbcommands.c of PostgreSQL makes them: database, rights, names, other sessions. What
  * they miss is still found by the command; the workers were then stopped for a moment in vain.
  */
 #include "postgres.h"
@@ -237,7 +237,8 @@ wait_for_others(Oid dboid, const char *format, const char *name)
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg(format, name),
 			 sessions > 0 && prepared > 0 ?
-			 errdetail("There are %d other session(s) and %d prepared transaction(s) using the database.",
+			 errdetail("There are %d other session(s) and %d prepared transaction(s) "
+					   "using the database.",
 					   sessions, prepared) :
 			 sessions > 0 ?
 			 errdetail_plural("There is %d other session using the database.",

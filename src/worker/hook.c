@@ -300,7 +300,7 @@ after_command(After after)
 		wake_after_commit_prepared();
 }
 
-/* The commit callbacks do not run for a prepared transaction: they ran when it was prepared (A12). */
+/* Commit callbacks do not run for a prepared transaction: they ran when it was prepared (A12). */
 static void
 wake_after_commit_prepared(void)
 {

@@ -55,7 +55,7 @@ static int64 shortage_until = 0;
 static void launcher_leave(int code, Datum arg);
 static void scan_databases(void);
 static List *read_databases(void);
-static void forget_dropped(List *databases);
+static void forget_unserved(List *databases);
 static void add_new(List *databases);
 static bool is_settled(void);
 static long serve_slots(void);
@@ -140,7 +140,7 @@ scan_databases(void)
 {
 	List	   *databases = read_databases();
 
-	forget_dropped(databases);
+	forget_unserved(databases);
 	add_new(databases);
 }
 
@@ -177,21 +177,26 @@ read_databases(void)
 	return databases;
 }
 
+/* A running bridge stays: its database was closed to new sessions only. */
 static void
-forget_dropped(List *databases)
+forget_unserved(List *databases)
 {
 	for (int i = 0; i < angles_shared->n_slots; i++)
 	{
 		AnglesSlot *slot = &angles_shared->slots[i];
 		Oid			dboid = pg_atomic_read_u32(&slot->dboid);
-		bool		exists = false;
+		bool		stays = false;
 		ListCell   *cell;
 
 		if (!OidIsValid(dboid))
 			continue;
 		foreach(cell, databases)
-			exists = exists || ((Database *) lfirst(cell))->oid == dboid;
-		if (exists)
+		{
+			Database   *database = lfirst(cell);
+
+			stays = stays || (database->oid == dboid && database->served);
+		}
+		if (stays)
 			continue;
 		LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
 		/* an uncommitted CREATE DATABASE is not seen here, but it has no slot either */
@@ -303,7 +308,7 @@ serve_slots(void)
 	return (long) Min(INT_MAX, Max(1, (next - angles_clock_mono_us()) / 1000 + 1));
 }
 
-/* Returns true when a bridge shall start in this slot now; else lowers *next to the time it shall. */
+/* Returns true when a bridge shall start in this slot now; else lowers *next to its time. */
 static bool
 is_due(AnglesSlot *slot, int64 now, int64 *next)
 {

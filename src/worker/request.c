@@ -1,7 +1,7 @@
 /*
  * request.c
- *		How a session asks for a run, waits for it, and cancels it. Runs in user backends: it touches
- *		shared memory and, for queued runs, angles.runs; never the network.
+ *		How a session asks for a run, waits for it, and cancels it. Runs in user backends: it
+ *		touches shared memory and, for queued runs, angles.runs; never the network.
  *
  * A session that waits holds whatever snapshot its statement holds; CALL angles.run() commits first
  * and waits without one.
@@ -37,7 +37,7 @@
 /* Of libpq/libpq.h, which needs headers of Kerberos where PostgreSQL was built with it. */
 extern bool pq_check_connection(void);
 
-/* A bridge that is there answers within milliseconds; one that is just starting may need a while. */
+/* A bridge answers within milliseconds; one that is just starting may need a while. */
 #define ACCEPT_PATIENCE_US (15 * INT64CONST(1000000))
 
 /* How often a waiting session looks by itself whether its entry still stands. */
@@ -210,7 +210,7 @@ row_to_tuplestore(const char *json, void *arg)
 	pfree(DatumGetPointer(values[0]));
 }
 
-/* enqueue_run(task text, args jsonb) returns bigint: a run that begins when this transaction commits. */
+/* enqueue_run(task text, args jsonb) returns bigint: the run begins when this transaction commits. */
 Datum
 angles_sql_enqueue_run(PG_FUNCTION_ARGS)
 {
@@ -404,8 +404,8 @@ take_free_entry(Request *request, const AnglesTask *task)
 }
 
 /*
- * The session detaches: it has its answer, gives up (Ctrl-C, error, end of the session), or leaves the
- * run to itself. Runs in any of these moments: no error, no allocation.
+ * The session detaches: it has its answer, gives up (Ctrl-C, error, end of the session), or leaves
+ * the run to itself. Runs in any of these moments: no error, no allocation.
  */
 static void
 withdraw(dsm_segment *segment, Datum arg)

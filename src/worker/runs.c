@@ -393,11 +393,11 @@ angles_runs_expire(void)
 	/* both limits by the primary key; ids grow with the time of the request */
 	deleted = angles_spi_exec(&plan,
 							  "DELETE FROM angles.runs WHERE id IN ("
-							  "SELECT id FROM angles.runs "
-							  "WHERE state NOT IN ('queued', 'running') AND next_attempt_at IS NULL "
-							  "AND (requested_at < pg_catalog.now() - pg_catalog.make_interval(days => $1) "
-							  "OR id <= (SELECT id FROM angles.runs ORDER BY id DESC OFFSET $2 LIMIT 1)) "
-							  "ORDER BY id LIMIT $3)",
+							  "SELECT id FROM angles.runs WHERE next_attempt_at IS NULL "
+							  "AND state NOT IN ('queued', 'running') "
+							  "AND (requested_at < now() - make_interval(days => $1) "
+							  "OR id <= (SELECT id FROM angles.runs "
+							  "ORDER BY id DESC OFFSET $2 LIMIT 1)) ORDER BY id LIMIT $3)",
 							  3, types, values, NULL, SPI_OK_DELETE);
 	angles_txn_commit();
 	return deleted == EXPIRE_BATCH;

@@ -65,7 +65,7 @@ put_slot(ReturnSetInfo *result, const AnglesSlot *slot)
 	values[5] = Int32GetDatum(slot->sync.failures);
 	nulls[6] = slot->bridge.state != PLACE_EMPTY || slot->content == CONTENT_ABSENT || wait_us <= 0;
 	if (!nulls[6])
-		values[6] = TimestampTzGetDatum(GetCurrentTimestamp() + wait_us);
+		values[6] = TimestampTzGetDatum(angles_clock_now() + wait_us);
 	values[7] = Int32GetDatum(slot->hold_pid);
 	nulls[7] = slot->hold_pid == 0;
 	nulls[8] = slot->last_error[0] == '\0';

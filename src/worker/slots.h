@@ -139,7 +139,10 @@ typedef enum AnglesKind
 /* Registers the shared memory. */
 extern void angles_slots_install(void);
 
-/* Returns the slot of a database, or NULL. The answer stays right while the caller is connected to it. */
+/*
+ * Returns the slot of a database, or NULL. The slot of the own database may be given to another one
+ * only while it has no extension.
+ */
 extern AnglesSlot *angles_slots_find(Oid dboid);
 
 /*

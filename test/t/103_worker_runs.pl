@@ -150,11 +150,15 @@ $node->wait_sql("SELECT count(*) = 16 FROM angles.runs WHERE state IN ('queued',
 	'sixteen sessions wait');
 $node->fails_with("SELECT angles.request_rows('check_notion')", '53400', qr/too many runs/,
 	'one more is refused');
-$node->sql("SELECT angles.enqueue_run('check_notion')");
-$node->configure('angles.notion_url' => 'http://127.0.0.1:9');
+$id = $node->sql("SELECT angles.enqueue_run('check_notion')");
+is($node->sql("SELECT state FROM angles.runs WHERE id = $id"), 'queued', 'a queued run waits for a place');
 $_->{run}->kill_kill for @many;
-$node->wait_sql("SELECT count(*) = 0 FROM angles.runs WHERE state IN ('queued', 'running')",
-	'sessions that are gone leave no run behind; the queued one had its turn');
+$node->wait_sql("SELECT count(*) = 0 FROM angles.runs WHERE state IN ('queued', 'running') AND id <> $id",
+	'sessions that are gone leave no run behind');
+$node->configure('angles.notion_url' => 'http://127.0.0.1:9');
+# its connections are all taken by requests that nobody answers
+$node->kill_worker('sync', 'TERM');
+$node->wait_sql("SELECT state = 'succeeded' FROM angles.runs WHERE id = $id", 'the queued one has its turn');
 
 # ---- alerts, audit trail ----
 
