@@ -225,11 +225,17 @@ wait_for_other_version(const AnglesExtension *found)
 static void
 set_content(AnglesContent content)
 {
+	bool		first;
+
 	LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
+	first = angles_my_slot->content == CONTENT_UNKNOWN;
 	angles_my_slot->content = content;
 	if (content == CONTENT_PRESENT)
 		angles_my_slot->last_error[0] = '\0';
 	LWLockRelease(&angles_shared->lock);
+	/* it may be waiting to know whether all slots are in use */
+	if (first)
+		angles_slots_poke_launcher();
 }
 
 static void

@@ -210,7 +210,7 @@ row_to_tuplestore(const char *json, void *arg)
 	pfree(DatumGetPointer(values[0]));
 }
 
-/* enqueue_run(task text, args jsonb) returns bigint: the run begins when this transaction commits. */
+/* enqueue_run(task text, args jsonb) returns bigint: begins when this transaction commits. */
 Datum
 angles_sql_enqueue_run(PG_FUNCTION_ARGS)
 {

@@ -32,7 +32,8 @@ for my $script (@scripts)
 END { unlink grep { defined } @scripts; }
 
 my $node = new_cluster('life', preload => 'angles', create => 0,
-	conf => { 'angles.notion_url' => $url, 'angles.sweep_interval' => '1h' });
+	conf => { 'angles.notion_url' => $url, 'angles.sweep_interval' => '1h',
+		'angles.notion_parent' => '00000000-0000-4000-8000-000000000001' });
 
 sub state_of
 {
@@ -132,6 +133,29 @@ is(state_of('postgres'), 'version skew', 'an update that is rolled back changes 
 $node->sql("ALTER EXTENSION angles UPDATE TO '$version'");
 wait_for(sub { state_of('postgres') eq 'running' }, 'ALTER EXTENSION UPDATE back: served again');
 is_deeply([ $node->worker_pids('bridge', 'postgres') ], [$bridge], 'by the same bridge');
+
+# ---- a user's transaction that has written to a linked table ----
+
+$node->sql('CREATE TABLE t (a integer PRIMARY KEY, b text)');
+$node->sql("SELECT angles.link('t')");
+my $writer = $node->background_psql('postgres');
+$writer->query_safe('BEGIN');
+$writer->query_safe("INSERT INTO t VALUES (1, 'x')");
+my $dropper = $node->background_psql('postgres');
+$dropper->{stdin} .= "DROP EXTENSION angles CASCADE;\n";
+$dropper->{run}->pump_nb;
+$node->wait_sql("SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND relation = 't'::regclass",
+	'DROP EXTENSION waits for a transaction that has written to a linked table');
+is($node->sql(q{SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted
+	AND relation::regclass::text LIKE 'angles.%'}), 0, 'and holds no table of angles while it waits');
+$writer->query_safe('COMMIT');
+$dropper->query_safe('SELECT 1');
+ok(1, 'no deadlock: both succeed');
+$_->quit for $writer, $dropper;
+is($node->sql('SELECT count(*) FROM t'), 1, 'the row is there');
+is($node->sql("SELECT count(*) FROM pg_trigger WHERE tgrelid = 't'::regclass"), 0, 'the triggers are gone');
+$node->sql('CREATE EXTENSION angles');
+wait_for(sub { state_of('postgres') eq 'running' }, 'served again');
 
 # ---- SIGHUP ----
 

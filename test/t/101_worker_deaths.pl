@@ -132,4 +132,50 @@ isnt($next, $served, 'shortage: another database');
 my @lines = $node->log_from($offset) =~ /waits for a free worker process/g;
 cmp_ok(scalar @lines, '<=', 3, 'shortage: not a line for each try');
 
+# ---- more databases than slots ----
+
+$node->configure('max_worker_processes' => 16, 'angles.max_databases' => 2);
+$node->restart;
+$node->sql("CREATE DATABASE $_") for qw(c d e);
+$node->sql('DROP EXTENSION angles', $next);
+# postgres, and one of those that were short of a process before, have the extension
+my @with = grep { $node->sql("SELECT count(*) FROM pg_extension WHERE extname = 'angles'", $_) }
+  qw(postgres a b);
+$node->sql("DROP EXTENSION angles", $_) for grep { $_ ne 'postgres' } @with;
+$node->sql('CREATE EXTENSION IF NOT EXISTS angles');
+$node->wait_sql("SELECT state = 'running' FROM angles.workers WHERE database = 'postgres'",
+	'few slots: databases without the extension make room');
+$node->sql('CREATE EXTENSION angles', 'e');
+ok($node->wait_worker('bridge', 'e'), 'few slots: so they do for CREATE EXTENSION');
+my ($rc, $out, $err) = $node->psql('d', 'CREATE EXTENSION angles');
+is($rc, 0, 'few slots: CREATE EXTENSION works when none is left');
+like($err, qr/WARNING:  angles does not serve this database.*angles\.max_databases/s,
+	'few slots: with a warning');
+$node->fails_with("\\c d\nSELECT angles.request_rows('check_notion')", 'NG002', qr/angles\.max_databases/,
+	'few slots: a request says why not');
+$offset = $node->log_offset;
+$node->restart;
+wait_for(sub { $node->log_from($offset) =~ /angles does not serve all databases of this server/ },
+	'few slots: the log names it after a restart');
+$node->sql("DROP DATABASE $_") for grep { $node->worker_pids('bridge', $_) } qw(e d);
+wait_for(sub { $node->worker_pids('bridge', 'd') || $node->worker_pids('bridge', 'postgres') },
+	'few slots: one that became free is used');
+
+# ---- idle ----
+
+# the sync worker may still have something to try; without it nothing is due
+sub switches
+{
+	my ($pid) = @_;
+	my ($n) = slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s+(\d+)/m;
+	return $n;
+}
+$node->configure('angles.sync_idle_timeout' => '1s');
+wait_for(sub { !$node->worker_pids('sync') }, 'no sync worker when there is nothing to do', 60);
+my @idle = map { $node->worker_pids($_) } qw(launcher bridge);
+my @first = map { switches($_) } @idle;
+$node->sql('SELECT pg_sleep(3)');
+my @second = map { switches($_) } @idle;
+is("@second", "@first", 'idle: neither launcher nor bridge runs for a moment in three seconds');
+
 done_testing();
