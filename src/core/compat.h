@@ -19,6 +19,13 @@
 #error "angles needs PostgreSQL 15, 16, 17 or 18"
 #endif
 
+/* For functions that do not return, before "extern" or "static"; 18 has a new word for it. */
+#if PG_VERSION_NUM >= 180000
+#define ANGLES_NORETURN pg_noreturn
+#else
+#define ANGLES_NORETURN pg_attribute_noreturn()
+#endif
+
 /*
  * The index of this process in ProcGlobal->allProcs: what another process needs to set its latch.
  */

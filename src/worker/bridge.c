@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 
 #include "core/clock.h"
+#include "core/compat.h"
 #include "core/guc.h"
 #include "core/txn.h"
 #include "core/wait.h"
@@ -54,7 +55,7 @@ static void run_bridge(void);
 static void keep_error(void);
 static void look(void);
 static AnglesExtension settle_extension(void);
-static void leave_absent(void) pg_attribute_noreturn();
+ANGLES_NORETURN static void leave_absent(void);
 static void wait_for_other_version(const AnglesExtension *found);
 static void set_content(AnglesContent content);
 static void settle_identity(void);

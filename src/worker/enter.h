@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "core/compat.h"
+
 /*
  * Signal handlers, the place in the slot, the connection to its database, pinned settings. "kind"
  * is an AnglesKind, "name" goes to application_name.
@@ -14,6 +16,6 @@
 extern void angles_enter_database(int kind, Datum main_arg, const char *name);
 
 /* Ends this process: whoever started it shall look at the extension and decide anew. */
-extern void angles_leave_to_look_again(void) pg_attribute_noreturn();
+ANGLES_NORETURN extern void angles_leave_to_look_again(void);
 
 #endif							/* ANGLES_ENTER_H */

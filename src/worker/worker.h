@@ -12,6 +12,8 @@
 
 #include "datatype/timestamp.h"
 
+#include "core/compat.h"
+
 /* ---- for _PG_init ---- */
 
 /* Registers shared memory, the launcher and the hooks. While preloading only. */
@@ -61,7 +63,7 @@ extern bool angles_worker_take_wake(void);
 /*
  * Tells the launcher and bridge why the worker ends: idle (started again on demand). Then exits.
  */
-extern void angles_worker_exit_idle(void) pg_attribute_noreturn();
+ANGLES_NORETURN extern void angles_worker_exit_idle(void);
 
 /*
  * The number of this sync worker's life, unique in the database for ever and growing
