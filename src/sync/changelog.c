@@ -28,6 +28,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "core/clock.h"
@@ -96,7 +97,10 @@ static int	n_changes = 0;
 static int	max_changes = 0;
 static known_hash *known = NULL;
 static bool wrote = false;		/* this transaction appended to the log */
+static bool tell_late = false;	/* the wake must wait for this transaction's invalidations */
 static bool warned = false;		/* this transaction warned of a failed capture */
+
+static bool wake_at_release = false;
 
 static void forget_transaction(void);
 static void drop_changes_from(int first);
@@ -108,6 +112,7 @@ static void mark_failed_capture(int first, const ErrorData *error);
 static bool write_mark(int32 link_id);
 static char *mark_path(const char *kind, int32 link_id);
 static void xact_callback(XactEvent event, void *arg);
+static void release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg);
 static void subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
 							 void *arg);
 
@@ -116,6 +121,7 @@ angles_changelog_install(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
+	RegisterResourceReleaseCallback(release_callback, NULL);
 }
 
 void
@@ -187,6 +193,7 @@ void
 angles_changelog_wake_at_commit(void)
 {
 	wrote = true;
+	tell_late = true;
 }
 
 Oid
@@ -218,6 +225,7 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			if (wrote)
 				angles_wake_fire();
+			wake_at_release = tell_late;
 			forget_transaction();
 			break;
 		case XACT_EVENT_ABORT:
@@ -228,6 +236,20 @@ xact_callback(XactEvent event, void *arg)
 		default:
 			break;
 	}
+}
+
+/*
+ * The commit callback comes before the transaction's invalidation messages are sent. A worker that is
+ * to see a changed link must be woken after them: the locks are released last of all.
+ */
+static void
+release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg)
+{
+	if (!wake_at_release || phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top)
+		return;
+	wake_at_release = false;
+	if (is_commit)
+		angles_wake_fire();
 }
 
 /*
@@ -254,7 +276,7 @@ forget_transaction(void)
 	changes = NULL;
 	known = NULL;
 	n_changes = max_changes = 0;
-	wrote = warned = false;
+	wrote = warned = tell_late = false;
 }
 
 /*
