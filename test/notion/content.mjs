@@ -13,16 +13,24 @@ const TEXT_BLOCKS = new Set(['paragraph', 'heading_1', 'heading_2', 'heading_3',
 const BARE_BLOCKS = new Set(['divider', 'breadcrumb']);
 const BLOCK_KEYS = new Set(['object', 'type', ...TEXT_BLOCKS, ...BARE_BLOCKS]);
 const MAX_DEPTH = 2;
+const MAX_BLOCKS = 1000;
 
 // ---- blocks ----
 
 const kindOf = (block) => block.type ?? Object.keys(block).find((k) => TEXT_BLOCKS.has(k) || BARE_BLOCKS.has(k));
 
-// Refuses what is no list of blocks: at most 100, nested at most two levels.
-export function checkBlocks(given, path, depth = 1) {
+// Refuses what is no list of blocks: at most 100, nested at most two levels, at most 1000 in all.
+export function checkBlocks(given, path) {
+  const all = countBlocks(given, path, 1);
+  if (all > MAX_BLOCKS) throw invalid(`body failed validation: a request has at most ${MAX_BLOCKS} blocks, this one has ${all}.`);
+}
+
+function countBlocks(given, path, depth) {
+  let count = 0;
   mustBeArray(given, path);
   given.forEach((block, i) => {
     const at = `${path}[${i}]`;
+    count++;
     mustBeObject(block, at);
     const kind = kindOf(block);
     if (kind === undefined || !BLOCK_KEYS.has(kind)) throw bad(`${at}.paragraph`, 'defined', undefined);
@@ -32,9 +40,10 @@ export function checkBlocks(given, path, depth = 1) {
     readRichText(data.rich_text, `${at}.${kind}.rich_text`);
     if (data.children !== undefined) {
       if (depth >= MAX_DEPTH) throw bad(`${at}.${kind}.children`, 'not present', data.children);
-      checkBlocks(data.children, `${at}.${kind}.children`, depth + 1);
+      count += countBlocks(data.children, `${at}.${kind}.children`, depth + 1);
     }
   });
+  return count;
 }
 
 function makeBlock(store, page, parent, kind, data, userId) {

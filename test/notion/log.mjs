@@ -2,7 +2,7 @@
 //	What came in: every request of the API, and the ledger of all that changes something or tries
 //	to, people's edits included. Bodies are kept as the text that came, and parsed by nobody until
 //	somebody asks. The token is never kept: only the first characters of its digest.
-import fs from 'node:fs';
+import { Appender } from './disk.mjs';
 
 // Returns the time in microseconds since 1970. performance.now() does not follow when the system's
 // clock is set, so it is anchored again when the two differ.
@@ -38,7 +38,7 @@ export class Log {
   constructor(recordFile, keep) {
     this.keep = keep;
     this.clear();
-    this.record = recordFile ? new Recorder(recordFile) : null;
+    this.record = recordFile ? new Appender(recordFile) : null;
   }
 
   clear() {
@@ -126,50 +126,4 @@ function requestLine(e) {
   return `{"seq":${e.seq},${common(e)}${e.ledgerSeq ? `,"ledger_seq":${e.ledgerSeq}` : ''}` +
     `,"headers":{"authorization":${e.token !== null}${optional('token_fingerprint', e.token)}` +
     `${optional('notion-version', e.version)}${optional('user-agent', e.agent)}},"body":${bodyText(e)}}\n`;
-}
-
-// Appends lines to a file in the background.
-class Recorder {
-  constructor(file) {
-    this.fd = fs.openSync(file, 'a');
-    this.waiting = '';
-    this.busy = false;
-    process.on('exit', () => {
-      if (this.waiting) fs.writeSync(this.fd, this.waiting);
-    });
-  }
-
-  write(line) {
-    this.waiting += line;
-    if (this.timer === null && !this.busy) this.timer = setTimeout(() => this.flush(), 20);
-  }
-
-  flush() {
-    const text = this.waiting;
-    this.waiting = '';
-    this.busy = true;
-    clearTimeout(this.timer);
-    this.timer = null;
-    this.writeAll(Buffer.from(text), 0);
-  }
-
-  writeAll(buffer, from) {
-    fs.write(this.fd, buffer, from, (error, written) => {
-      if (error) throw error;
-      if (from + written < buffer.length) {
-        this.writeAll(buffer, from + written);
-        return;
-      }
-      this.busy = false;
-      if (this.waiting) this.write('');
-      else if (this.closed) this.closed();
-    });
-  }
-
-  // Calls back when everything is in the file.
-  close(then) {
-    this.closed = then;
-    if (!this.busy && this.waiting === '') then();
-    else if (!this.busy) this.flush();
-  }
 }

@@ -304,6 +304,8 @@ export function addProperty(store, source, name, config, path, ctx) {
   configure(store, source, property, config[type], path, ctx);
   source.properties.push(property);
   reindex(source);
+  // rows that are there already get their numbers in the order in which they were made
+  if (type === 'unique_id') for (const page of source.pages) page.values.set(property.id, ++source.uniqueIds);
   return property;
 }
 

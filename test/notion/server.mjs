@@ -17,6 +17,7 @@ import { ApiError, bad, restricted, show } from './checks.mjs';
 import * as content from './content.mjs';
 import { control } from './control.mjs';
 import * as databases from './databases.mjs';
+import { Disk } from './disk.mjs';
 import { applyEdit } from './edit.mjs';
 import { Faults, faultAnswer } from './faults.mjs';
 import { Limits } from './limits.mjs';
@@ -24,12 +25,21 @@ import { Log, nowMicros } from './log.mjs';
 import * as pages from './pages.mjs';
 import { querySource, search } from './query.mjs';
 import { CAPABILITIES, Store } from './store.mjs';
+import { Webhooks } from './webhooks.mjs';
 
 const VERSIONS = new Set(['2025-09-03', '2026-03-11']);
-const DEFAULT_TOKENS = ['ntn_test', 'ntn_test_token'];
+// Without --token every token with the service's prefix is a connection of its own.
+const ANY_TOKEN = /^ntn_[\x21-\x7e]+$/;
+const MAX_CONNECTIONS = 1000;
 const JSON_TYPE = 'application/json; charset=utf-8';
 
 // ---- the simulator as a whole ----
+
+// Returns a uuid that always is the same for the same text: bots keep their ids over a restart.
+function idOf(text) {
+  const hex = createHash('sha256').update(text).digest('hex');
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
+}
 
 export class Simulator {
   constructor(options = {}) {
@@ -38,29 +48,38 @@ export class Simulator {
     this.limits = new Limits(options.limit ?? 0);
     this.faults = new Faults(this.store);
     this.log = new Log(options.record ?? null, options.keep ?? 0);
-    this.webhooks = null;
+    this.webhooks = new Webhooks(this.store);
+    this.disk = null;
+    this.inFlight = new Map(); // path -> writes that wait on a delay
     this.bugs = [];
     this.fingerprints = new Map();
     this.dateSecond = 0;
     this.dateText = '';
     this.resetTokens();
+    if (options.state) this.disk = new Disk(this.store, options.state);
+  }
+
+  // Calls back when all files are written.
+  close(then) {
+    this.log.close(() => (this.disk ? this.disk.close(then) : then()));
   }
 
   resetTokens() {
     this.store.connections.clear();
-    for (const token of this.options.tokens ?? DEFAULT_TOKENS) this.addToken(token, {});
+    for (const token of this.options.tokens ?? []) this.addToken(token, {});
   }
 
   clearState() {
     this.store.clear();
     this.bugs.length = 0;
+    this.disk?.restart();
   }
 
   // Adds a connection with this token, or changes the one that has it.
   addToken(token, given) {
     const known = this.store.connections.get(token);
     const connection = known ?? {
-      id: randomUUID(), botId: randomUUID(), fingerprint: this.fingerprint(token),
+      id: idOf(`connection ${token}`), botId: idOf(`bot ${token}`), fingerprint: this.fingerprint(token),
       name: `angles ${this.store.connections.size + 1}`, capabilities: new Set(CAPABILITIES), revoked: false, limit: null,
     };
     if (given.name !== undefined) connection.name = given.name;
@@ -70,6 +89,15 @@ export class Simulator {
     this.store.connections.set(token, connection);
     this.store.addBot(connection);
     return connection;
+  }
+
+  // Returns the connection that a token belongs to, undefined when the token is no good.
+  connectionOf(token) {
+    if (token === null) return undefined;
+    const known = this.store.connections.get(token);
+    if (known) return known.revoked ? undefined : known;
+    if (this.options.tokens || !ANY_TOKEN.test(token) || this.store.connections.size >= MAX_CONNECTIONS) return undefined;
+    return this.addToken(token, {});
   }
 
   // Returns the first characters of a token's digest: enough to tell tokens apart.
@@ -125,6 +153,7 @@ class Exchange {
     this.childIds = null;
     this.errorCode = null;
     this.errorMessage = null;
+    this.overlaps = false;
     this.requestId = randomUUID();
   }
 
@@ -220,14 +249,17 @@ function checkVersion(x) {
 function perform(x) {
   const { sim } = x;
   try {
-    const connection = x.token === null ? undefined : sim.store.connections.get(x.token);
-    if (!connection || connection.revoked) throw new ApiError(401, 'unauthorized', 'API token is invalid.');
+    const connection = sim.connectionOf(x.token);
+    if (!connection) throw new ApiError(401, 'unauthorized', 'API token is invalid.');
     x.connection = connection;
     x.userId = connection.botId;
     sim.limits.take(connection, x.method, x.path, sim.store.clock.now());
     checkVersion(x);
     x.withArchived = x.version !== '2026-03-11';
     x.readBody();
+    if (x.overlaps && sim.store.settings.overlap_conflict) {
+      throw new ApiError(409, 'conflict_error', 'Conflict occurred while saving. Please try again.');
+    }
     const text = JSON.stringify(route(x));
     return { status: 200, text: `${text.slice(0, -1)},"request_id":"${x.requestId}"}`, retryAfter: null };
   } catch (e) {
@@ -283,8 +315,23 @@ function strike(x, rule) {
   const wait = rule.ms ?? 0;
   const whole = rule.action === 'slow' || rule.action === 'stall';
   const before = rule.when === 'before' && (rule.action === 'delay' || rule.action === 'edit');
-  if (before && wait > 0) setTimeout(() => work(x, rule, 0), wait);
-  else work(x, rule, whole ? 0 : wait);
+  if (before && wait > 0) {
+    x.overlaps = overlap(x, 1) > 1;
+    setTimeout(() => {
+      work(x, rule, 0);
+      overlap(x, -1);
+    }, wait);
+  } else work(x, rule, whole ? 0 : wait);
+}
+
+// Counts the writes to the same object that wait now, for the setting overlap_conflict.
+function overlap(x, change) {
+  if (!x.mutation || x.method === 'POST') return 0;
+  const { inFlight } = x.sim;
+  const count = (inFlight.get(x.path) ?? 0) + change;
+  if (count) inFlight.set(x.path, count);
+  else inFlight.delete(x.path);
+  return count;
 }
 
 // Edits of a rule may say "$page" for the page that the request names.
@@ -454,7 +501,7 @@ async function main() {
     fs.renameSync(`${values['port-file']}.new`, values['port-file']);
   }
   process.stdout.write(`listening ${started.url}\n`);
-  for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => started.sim.log.close(() => process.exit(0)));
+  for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => started.sim.close(() => process.exit(0)));
 }
 
 if (process.argv[1] && fs.realpathSync(process.argv[1]) === fs.realpathSync(new URL(import.meta.url))) await main();

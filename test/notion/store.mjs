@@ -8,8 +8,9 @@
 import { randomUUID } from 'node:crypto';
 import { showRichText } from './checks.mjs';
 
-export const PARENT_ID = '11111111-1111-4111-8111-111111111111';
-export const SECOND_PARENT_ID = '00000000-0000-4000-8000-000000000001';
+// Pages that are shared with every connection from the start.
+export const PARENT_ID = '00000000-0000-4000-8000-000000000001';
+export const SECOND_PARENT_ID = '00000000-0000-4000-8000-000000000002';
 const WORKSPACE_ID = '22222222-2222-4222-8222-222222222222';
 
 export const CAPABILITIES = ['read_content', 'update_content', 'insert_content', 'read_comments',
@@ -27,6 +28,7 @@ export const DEFAULT_SETTINGS = Object.freeze({
   text_filter: 'exact',    // or 'insensitive': equals and contains ignore case
   oversize_status: 400,    // answer to a body above the limit; 413 was seen, too
   max_body: 500000,        // bytes
+  overlap_conflict: false, // a write that meets another one to the same object (see delay) is refused: 409
   block_limit: null,       // pages that may be created in all, then 403 (free workspaces)
   workspace_name: 'Simulated workspace',
 });
