@@ -18,12 +18,20 @@ beforeEach(() => bench.reset());
 
 test('17.1 a wrong, absent or revoked token is 401', async () => {
   const bad = [401, 'unauthorized', 'API token is invalid.', 'GET', '/v1/users/me', undefined];
-  await bench.refused(...bad, { Authorization: 'Bearer ntn_other' });
+  await bench.refused(...bad, { Authorization: 'Bearer other' });
   await bench.refused(...bad, { Authorization: 'ntn_test' });
   await bench.ctl('POST', 'tokens', { token: 'ntn_test', revoked: true });
   await bench.refused(...bad);
   await bench.ctl('POST', 'tokens', { token: 'ntn_test', revoked: false });
   await bench.ok('GET', '/v1/users/me');
+});
+
+test('17.1 with --token no other token is good', async () => {
+  const one = await Bench.start({ tokens: ['ntn_test'] });
+  await one.ok('GET', '/v1/users/me');
+  const other = { Authorization: 'Bearer ntn_other' };
+  await one.refused(401, 'unauthorized', 'API token is invalid.', 'GET', '/v1/users/me', undefined, other);
+  await one.stop();
 });
 
 test('17.1 the version header is mandatory and must be known', async () => {

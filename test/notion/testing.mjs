@@ -4,8 +4,9 @@
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import { start } from './server.mjs';
+import { PARENT_ID } from './store.mjs';
 
-export const PARENT = '11111111-1111-4111-8111-111111111111';
+export const PARENT = PARENT_ID;
 export const NEW = '2026-03-11';
 export const OLD = '2025-09-03';
 
