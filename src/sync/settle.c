@@ -47,7 +47,7 @@ static void write_done(Engine *engine, Outcome *out);
 static void write_again(Engine *engine, Outcome *out);
 static void write_later(Engine *engine, Outcome *out);
 static void write_pages(RowSet *pages);
-static void write_looked(Outcome *out);
+static void write_looked(Engine *engine, Outcome *out);
 
 void
 angles_settle(Engine *engine)
@@ -454,7 +454,7 @@ write_outcome(Engine *engine, Outcome *out)
 	write_absent(out);
 	write_done(engine, out);
 	write_again(engine, out);
-	write_looked(out);
+	write_looked(engine, out);
 	write_later(engine, out);
 }
 
@@ -635,7 +635,7 @@ write_pages(RowSet *pages)
  * created again only after at least two look-ups of which the last began after the window.
  */
 static void
-write_looked(Outcome *out)
+write_looked(Engine *engine, Outcome *out)
 {
 	static SPIPlanPtr plan = NULL;
 	static SPIPlanPtr give_up = NULL;
@@ -672,4 +672,6 @@ write_looked(Outcome *out)
 					" message = NULL, class = NULL, seq = nextval('angles.queue_seq')"
 					" FROM never n WHERE q.link_id = n.link_id AND q.key = n.key",
 					4, types, values, NULL, SPI_OK_UPDATE);
+	engine->more[0] = engine->more[1] = true;
+	engine->next_due = angles_clock_now();
 }
