@@ -233,7 +233,7 @@ function route(x) {
   if (last >= 4) key += `/${parts[4]}`;
   if (last === 5) key += '/*';
   const handler = parts[1] === 'v1' && last <= 5 && Object.hasOwn(routes, key) ? routes[key] : null;
-  if (!handler || parts[3] === '') throw noSuchUrl();
+  if (!handler || parts[1] !== 'v1' || parts[3] === '') throw noSuchUrl();
   return handler(x, parts[3], parts[5]);
 }
 
