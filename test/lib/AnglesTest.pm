@@ -108,6 +108,9 @@ my $owner = $$;
 sub spawn
 {
 	my ($log, @command) = @_;
+	# our handlers are not the child's, not even until it has become the program
+	local $SIG{TERM} = 'DEFAULT';
+	local $SIG{INT} = 'DEFAULT';
 	my $pid = fork // die "could not fork: $!";
 
 	if ($pid == 0)
@@ -142,27 +145,42 @@ sub adopt_child
 sub end_child
 {
 	my ($pid, $signal) = @_;
-	return unless delete $children{$pid};
+	return unless $children{$pid};
 	my $end = now_ms() + 5000;
 	my $status;
 
 	kill($signal // 'TERM', $pid);
-	until (waitpid($pid, POSIX::WNOHANG()) == $pid)
+	# another number than 0: it has ended, here or (-1) in an earlier look
+	while (waitpid($pid, POSIX::WNOHANG()) == 0)
 	{
 		kill('KILL', $pid) if now_ms() > $end;
 		Time::HiRes::sleep(0.01);
 	}
 	$status = $?;
-	unlink "$ENV{ANGLES_PID_DIR}/$pid" if $ENV{ANGLES_PID_DIR};
+	forget_child($pid);
 	return $status;
+}
+
+sub forget_child
+{
+	my ($pid) = @_;
+
+	delete $children{$pid};
+	unlink "$ENV{ANGLES_PID_DIR}/$pid" if $ENV{ANGLES_PID_DIR};
 }
 
 # Returns true while a program started by spawn() lives.
 sub child_alive
 {
 	my ($pid) = @_;
-	return $children{$pid} && waitpid($pid, POSIX::WNOHANG()) == 0;
+	return 0 unless $children{$pid};
+	return 1 if waitpid($pid, POSIX::WNOHANG()) == 0;
+	forget_child($pid);
+	return 0;
 }
+
+# A test that is ended by a signal cleans up as any other.
+$SIG{TERM} = $SIG{INT} = sub { die "ended by SIG$_[0]\n" };
 
 # Servers go first, while their remote still answers; PostgreSQL::Test::Cluster's own END runs after.
 END

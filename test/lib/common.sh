@@ -143,7 +143,7 @@ end_leftovers() {
   for file in "$RUN"/pids/*; do
     [ -f "$file" ] || continue
     pid=$(basename "$file")
-    if tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -qF "$RUN"; then
+    if [ -r "/proc/$pid/cmdline" ] && tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -qF "$RUN"; then
       echo "(ends a program that was left: $(cat "$file"))"
       kill -KILL "$pid"
     fi

@@ -26,14 +26,25 @@ run_part() {
   echo "$part $passed $failed $((SECONDS - start))" >> "$RUN/results"
 }
 
-# Runs a command as the test user with what is left of a part's time; prefix of everything that may
-# hang. timeout(1) ends the whole process group.
+# Runs a command as the test user within the time of a part: limited PART DIRECTORY COMMAND... Prefix of
+# everything that may hang. timeout(1) ends the whole process group. Waited for in this shell and
+# not in another, so that a signal is acted upon at once; see stop_limited.
 limited() {
-  local part=$1; shift
-  as_user timeout -k 30 "$(limit_of "$part")" "$@"
-  local status=$?
+  local part=$1 dir=$2 status; shift 2
+  "${RUN_AS[@]}" timeout -k 30 "$(limit_of "$part")" env -C "$dir" "$@" &
+  LIMITED=$!
+  wait "$LIMITED"
+  status=$?
+  LIMITED=
   [ $status != 124 ] || echo "$part: not done in $(limit_of "$part") s"
   return $status
+}
+
+# Ends what limited() waits for, so that tests can clean up behind themselves.
+stop_limited() {
+  [ -n "${LIMITED:-}" ] || return 0
+  kill -TERM "$LIMITED"
+  wait "$LIMITED"
 }
 
 # Writes the counts of a part.
@@ -72,7 +83,7 @@ need_build() {
 # Runs make in a copy of the tree: name of the copy, name of the log, arguments. Shows errors.
 make_in() {
   local where=$DIR/$1 log=$RUN/make-$2.log; shift 2
-  limited build make -k -C "$where" "$@" > "$log" 2>&1 && return 0
+  limited build "$where" make -k "$@" > "$log" 2>&1 && return 0
   # compiler's command lines have these words in their switches
   grep -vE '^[^ ]*(gcc|clang|cc)[^ ]* -' "$log" | grep -E -A 3 'error|warning|Error|undefined' |
     head -n 60 | grep . || tail -n 40 "$log"
@@ -105,6 +116,9 @@ picked() {
   done
 }
 
+# Returns where PGXS keeps the programs and modules of its tests.
+pgxs_tests() { realpath "$(dirname "$("$PG_BIN/pg_config" --pgxs)")/../test"; }
+
 # ---- the parts ----
 
 # Four builds without a warning: tests, production with gcc, production with clang, and that the
@@ -131,7 +145,7 @@ no_test_hooks() {
 
 part_lint() {
   copy_tree build
-  limited lint perl "$DIR/build/test/lint/lint" --counts "$RUN/counts/lint"
+  limited lint "$DIR/build" perl "$DIR/build/test/lint/lint" --counts "$RUN/counts/lint"
 }
 
 part_regress() {
@@ -152,9 +166,9 @@ run_pg_regress() {
   as_user mkdir -p "$out"
   # both look for the wanted outputs below their output directory first
   as_user ln -sfn "$BUILD/expected" "$out/expected"
-  (cd "$out" && limited "$part" "$(dirname "$("$PG_BIN/pg_config" --pgxs)")/../test/$program" \
+  limited "$part" "$out" "$(pgxs_tests)/$program" \
     --inputdir="$BUILD/test" --outputdir="$out" --bindir="$PG_BIN" --dbname=angles_regress --load-extension=angles \
-    $names) > "$out/out" 2>&1
+    $names > "$out/out" 2>&1
   passed=$(grep -cE '^(test .*\.\.\. ok|ok [0-9]+)' "$out/out")
   failed=$(grep -cE '^(test .*\.\.\. FAILED|not ok [0-9]+)' "$out/out")
   if [ "$failed" != 0 ] || [ "$passed" != "$(echo "$names" | wc -w)" ]; then
@@ -170,7 +184,7 @@ part_pgtap() {
   need_server || return
   names=$(picked test/pgtap .sql)
   [ -n "$names" ] || { counted pgtap 0 0; return; }
-  COUNTS=$RUN/counts/pgtap limited pgtap env COUNTS="$RUN/counts/pgtap" \
+  limited pgtap "$BUILD" env COUNTS="$RUN/counts/pgtap" \
     "$BUILD/test/bin/pgtap" $(printf "$BUILD/test/pgtap/%s.sql " $names)
 }
 
@@ -184,13 +198,12 @@ run_tap() {
   [ -n "$names" ] || { counted "$part" 0 0; return; }
   limit=$(( $(limit_of "$part") * 2 / 3 ))
   # 15 looks at TESTDIR, later versions at the two names that follow
-  (cd "$BUILD" && limited "$part" env PATH="$PG_BIN:$PATH" TMPDIR="$SOCKETS" TESTDIR="$RUN" \
+  limited "$part" "$BUILD" env PATH="$PG_BIN:$PATH" TMPDIR="$SOCKETS" TESTDIR="$RUN" \
     TESTDATADIR="$RUN/tmp_check" TESTLOGDIR="$RUN/tmp_check/log" \
-    PG_TEST_PORT_DIR="$RUN/ports" PG_REGRESS="$(dirname "$("$PG_BIN/pg_config" --pgxs)")/../test/regress/pg_regress" \
+    PG_TEST_PORT_DIR="$RUN/ports" PG_REGRESS="$(pgxs_tests)/regress/pg_regress" \
     ANGLES_TOP="$BUILD" ANGLES_RECORD_DIR="$RUN/record" ANGLES_PID_DIR="$RUN/pids" "$@" \
     perl test/bin/tap ${COMMENTS:-} --jobs "$JOBS" --limit "$limit" --counts "$RUN/counts/$part" \
-    --words perl -I "$(dirname "$("$PG_BIN/pg_config" --pgxs)")/../test/perl" -I test/lib -- \
-    $(printf "$dir/%s.pl " $names))
+    --words perl -I "$(pgxs_tests)/perl" -I test/lib -- $(printf "$dir/%s.pl " $names)
   end_leftovers
 }
 
@@ -200,7 +213,7 @@ part_node() {
   BUILD=$DIR/build
   local files=("$BUILD"/test/notion/*.test.mjs)
   [ -f "${files[0]}" ] || { counted node 0 0; return; }
-  (cd "$BUILD" && limited node node --test --test-reporter=tap "${files[@]}") > "$RUN/node.tap" 2>&1
+  limited node "$BUILD" node --test --test-reporter=tap "${files[@]}" > "$RUN/node.tap" 2>&1
   node_counts node "$RUN/node.tap"
 }
 
@@ -231,7 +244,7 @@ need_judge() {
 # What the official client says about the simulator.
 part_judge() {
   need_judge || return
-  (cd "$BUILD/test/notion/judge" && limited judge node judge.mjs) > "$RUN/judge.log" 2>&1
+  limited judge "$BUILD/test/notion/judge" node judge.mjs > "$RUN/judge.log" 2>&1
   last_line_counts judge "$RUN/judge.log" $?
 }
 
@@ -240,7 +253,7 @@ part_requests() {
   need_judge || return
   local files=("$RUN"/record/*)
   [ -f "${files[0]}" ] || { echo "no requests were recorded"; counted requests 0 0; return; }
-  (cd "$BUILD/test/notion/judge" && limited requests node validate-requests.mjs "${files[@]}") \
+  limited requests "$BUILD/test/notion/judge" node validate-requests.mjs "${files[@]}" \
     > "$RUN/requests.log" 2>&1
   last_line_counts requests "$RUN/requests.log" $?
 }

@@ -57,6 +57,15 @@ isnt($node->sql('SELECT pg_postmaster_start_time()'), $started, 'crash() brings 
 is($node->sql('SELECT count(*) FROM kept'), 0, 'crash() keeps what was committed');
 like($node->log_from(0), qr/database system was not properly shut down/, 'crash() is no shutdown');
 
+# ---- children ----
+my $child = AnglesTest::spawn('/dev/null', 'cat');
+wait_for(sub { !AnglesTest::child_alive($child) }, 'a child that had nothing to read ends');
+ok(!defined AnglesTest::end_child($child), 'a child that has ended by itself is not waited for');
+$child = AnglesTest::spawn('/dev/null', 'tail', '-f', '/dev/null');
+ok(AnglesTest::child_alive($child), 'a child lives');
+is(AnglesTest::end_child($child) & 127, 15, 'a child is ended');
+ok(!kill(0, $child), 'and gone');
+
 # ---- proxy ----
 my $server = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1', LocalPort => 0)
   or die "could not listen: $!";
