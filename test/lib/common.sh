@@ -134,8 +134,9 @@ end_leftovers() {
   local file pid
   [ -d "$RUN" ] || return 0
   find "${1:-$RUN/tmp_check}" -name postmaster.pid -type f 2>/dev/null | while IFS= read -r file; do
-    pid=$(head -n 1 "$file")
-    if [ -d "/proc/$pid" ] && [ "$(readlink "/proc/$pid/cwd")" = "$(dirname "$file")" ]; then
+    # tests that are ending still may stop it themselves
+    pid=$(head -n 1 "$file" 2>/dev/null)
+    if [ -n "$pid" ] && [ -d "/proc/$pid" ] && [ "$(readlink "/proc/$pid/cwd")" = "$(dirname "$file")" ]; then
       echo "(ends a server that was left: $file)"
       kill -QUIT "$pid"
     fi
