@@ -32,7 +32,8 @@ sub one_page
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
 	drained($node, 60);
-	is(scalar(grep { $_->{id} eq $key } pages($node, $sim, 't')), 1, $name);
+	is(scalar(grep { $_->{id} eq $key } pages($node, $sim, 't')), 1, $name)
+	  or diag($node->sql('SELECT * FROM angles.parked'));
 }
 
 # B1: the worker dies at each step of a create
