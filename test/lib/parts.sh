@@ -31,7 +31,7 @@ run_part() {
 # not in another, so that a signal is acted upon at once; see stop_limited.
 limited() {
   local part=$1 dir=$2 status; shift 2
-  "${RUN_AS[@]}" timeout -k 30 "$(limit_of "$part")" env -C "$dir" "$@" &
+  "${RUN_AS[@]}" timeout -k 30 "$(limit_of "$part")" env -C "$dir" "$@" 9>&- &
   LIMITED=$!
   wait "$LIMITED"
   status=$?
