@@ -21,7 +21,6 @@ export const numberAsString = refuse(create({ A: { number: 1 } }), create({ A: {
 export const titleAsString = refuse(create({ A: { title: [{ text: { content: 'x' } }] } }), create({ A: { title: 'x' } }), /array/);
 export const checkboxAsWord = refuse(create({ A: { checkbox: true } }), create({ A: { checkbox: 'yes' } }), /boolean/);
 export const unknownField = refuse(create({}), create({}, { colour: 'red' }), /colour/);
-export const noParent = refuse(create({}), { ...create({}), body: { properties: {} } }, /parent/);
 export const unknownParent = refuse(create({}), { ...create({}), body: { parent: { table_id: ID }, properties: {} } }, /./);
 export const selectAsString = refuse(create({ A: { select: { name: 'x' } } }), create({ A: { select: 'x' } }), /object/);
 export const relationAsId = refuse(create({ A: { relation: [{ id: ID }] } }), create({ A: { relation: [ID] } }), /object/);
@@ -63,7 +62,7 @@ const refuseAnswer = (name, good, bad, pattern) => (schemas) => {
 export const pageWithoutProperties = refuseAnswer('ResPage', page, { ...page, properties: undefined }, /./);
 export const pageWithoutTrash = refuseAnswer('ResPage', page, (({ in_trash, ...rest }) => rest)(page), /in_trash/);
 export const pageWithBadValue = refuseAnswer('ResPage', page, { ...page, properties: { A: { id: 'a', type: 'number', number: '1' } } }, /number/);
-export const valueWithoutId = refuseAnswer('ResPage', page, { ...page, properties: { A: { type: 'number', number: 1 } } }, /id/);
+export const valueWithoutId = refuseAnswer('ResPage', page, { ...page, properties: { A: { type: 'number', number: 1 } } }, /required/);
 export const listOfPartialPages = refuseAnswer('ResQuery', list([page]), list([{ object: 'page', id: ID }]), /./);
 export const listWithoutHasMore = refuseAnswer('ResQuery', list([]), { ...list([]), has_more: undefined }, /has_more/);
 export const databaseAsPage = refuseAnswer('ResPage', page, { ...page, object: 'database' }, /./);

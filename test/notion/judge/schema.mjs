@@ -29,8 +29,11 @@ const depth = (error) => error.instancePath.split('/').length;
 
 // A union fails once for each of its members: the errors that lie deepest tell most.
 function explain(errors) {
-  const deepest = Math.max(...errors.map(depth));
-  const texts = errors.filter((e) => depth(e) === deepest && e.keyword !== 'anyOf')
+  const own = errors.filter((e) => e.keyword !== 'anyOf');
+  // members of another `type` have nothing to say
+  const best = own.some((e) => e.keyword !== 'const') ? own.filter((e) => e.keyword !== 'const') : own;
+  const deepest = Math.max(...best.map(depth));
+  const texts = best.filter((e) => depth(e) === deepest)
     .map((e) => `${e.instancePath || '/'} ${e.message}${e.params.additionalProperty ? ` (${e.params.additionalProperty})` : ''}`);
   return [...new Set(texts)].slice(0, 6).join('; ') || errors[0].message;
 }
