@@ -105,9 +105,15 @@ const showLimits = (sim) => sim.limits.show(sim.store.clock.now(), sim.store.con
 
 // ---- state ----
 
+function countRows(source) {
+  let n = 0;
+  for (const page of source.pages) if (!page.trashed) n++;
+  return n;
+}
+
 function plainSource(source, store) {
   return {
-    id: source.id, database_id: source.databaseId, name: sourceName(source), in_trash: store.inTrash(source), rows: source.pages.size,
+    id: source.id, database_id: source.databaseId, name: sourceName(source), in_trash: store.inTrash(source), rows: countRows(source),
     edited: new Date(source.edited).toISOString(), shared: source.hidden === null,
     properties: source.properties.map((p) => ({
       id: p.eid, name: p.name, type: p.type, ...(p.options ? { options: p.options.map((o) => ({ id: o.id, name: o.name, color: o.color })) } : {}),
@@ -154,7 +160,8 @@ function table(sim, params) {
   const trashed = params.get('trash') === '1';
   const rows = [];
   let found = 0;
-  for (const page of source.pages) {
+  const pages = params.get('order') === 'new' ? [...source.pages].reverse() : source.pages;
+  for (const page of pages) {
     if (page.trashed !== trashed) continue;
     const cells = source.properties.map((p) => cellOf(store, p, page));
     if (words && !cells.some((c) => String(c.text ?? c).toLowerCase().includes(words))) continue;
@@ -254,17 +261,21 @@ const verbs = {
   },
 };
 
-let html = null;
+const FILES = { '/': ['page.html', 'text/html'], '/page.js': ['page.js', 'text/javascript'] };
+const files = new Map();
+
+export const isControl = (path) => path.startsWith('/_sim/') || Object.hasOwn(FILES, path);
 
 // Answers a request that is not for the API: {status, type, text}.
 export function control(sim, method, path, query, bodyText) {
-  if (path === '/' || path === '/index.html') {
-    html ??= fs.readFileSync(new URL('./page.html', import.meta.url), 'utf8');
-    return { status: 200, type: 'text/html; charset=utf-8', text: html };
+  if (Object.hasOwn(FILES, path)) {
+    const [file, type] = FILES[path];
+    if (!files.has(file)) files.set(file, fs.readFileSync(new URL(`./${file}`, import.meta.url), 'utf8'));
+    return { status: 200, type: `${type}; charset=utf-8`, text: files.get(file) };
   }
   const name = `${method} ${path.slice('/_sim/'.length)}`;
   const verb = Object.hasOwn(verbs, name) ? verbs[name] : null;
-  if (!verb || !path.startsWith('/_sim/')) return answer(404, { error: `there is no ${name}`, there_are: Object.keys(verbs) });
+  if (!verb) return answer(404, { error: `there is no ${name}`, there_are: Object.keys(verbs) });
   try {
     const done = verb(sim, bodyText === '' ? {} : JSON.parse(bodyText), new URLSearchParams(query));
     return done.type === LINES ? { status: 200, ...done } : answer(200, done);

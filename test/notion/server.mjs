@@ -15,7 +15,7 @@ import https from 'node:https';
 import { parseArgs } from 'node:util';
 import { ApiError, bad, restricted, show } from './checks.mjs';
 import * as content from './content.mjs';
-import { control } from './control.mjs';
+import { control, isControl } from './control.mjs';
 import * as databases from './databases.mjs';
 import { Disk } from './disk.mjs';
 import { applyEdit } from './edit.mjs';
@@ -405,7 +405,7 @@ function dispatch(sim, req, res, bytes, t) {
   const at = url.indexOf('?');
   const path = at < 0 ? url : url.slice(0, at);
   const query = at < 0 ? '' : url.slice(at + 1);
-  if (path === '/' || path.startsWith('/_sim/') || path === '/index.html') {
+  if (isControl(path)) {
     const answer = control(sim, req.method, path, query, bytes === null ? '' : bytes.toString());
     res.writeHead(answer.status, ['Content-Type', answer.type, 'Content-Length', String(Buffer.byteLength(answer.text)),
       'Cache-Control', 'no-store']);
