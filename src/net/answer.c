@@ -1,11 +1,11 @@
 /*
  * answer.c
- *		Collects an answer inside libcurl's callbacks and turns it into an AnglesNetAnswer afterwards:
- *		where NOT_SENT, UNKNOWN and ANSWERED are told apart. Runs in background workers.
+ *		Collects an answer inside libcurl's callbacks and turns it into an AnglesNetAnswer
+ *		afterwards: where NOT_SENT, UNKNOWN and ANSWERED are told apart. Runs in background workers.
  *
- * The callbacks (net_on_body, net_on_header) allocate with malloc up to the cap, and never raise an
- * error. Everything that came from the remote is foreign: it is cut, and only printable ASCII of it
- * gets into texts.
+ * The callbacks (angles_net_on_body, angles_net_on_header) allocate with malloc up to the cap, and
+ * never raise an error. Everything that came from the remote is foreign: it is cut, and only
+ * printable ASCII of it gets into texts.
  */
 #include "postgres.h"
 
@@ -34,7 +34,7 @@ static void wipe(char *text);
 /* ---------- the request's memory ---------- */
 
 bool
-net_transfer_header(NetTransfer *transfer, const char *start, const char *rest)
+angles_net_transfer_header(NetTransfer *transfer, const char *start, const char *rest)
 {
 	struct curl_slist *header = &transfer->headers[transfer->header_count];
 	size_t		len = strlen(start) + strlen(rest) + 1;
@@ -52,7 +52,7 @@ net_transfer_header(NetTransfer *transfer, const char *start, const char *rest)
 }
 
 void
-net_transfer_forget_request(NetTransfer *transfer)
+angles_net_transfer_forget_request(NetTransfer *transfer)
 {
 	for (int i = 0; i < transfer->header_count; i++)
 	{
@@ -68,12 +68,12 @@ net_transfer_forget_request(NetTransfer *transfer)
 }
 
 void
-net_transfer_clear(NetTransfer *transfer)
+angles_net_transfer_clear(NetTransfer *transfer)
 {
 	dlist_node	node = transfer->node;
 	CURL	   *easy = transfer->easy;
 
-	net_transfer_forget_request(transfer);
+	angles_net_transfer_forget_request(transfer);
 	free(transfer->answer);
 	MemSet(transfer, 0, sizeof(NetTransfer));
 	transfer->node = node;
@@ -89,7 +89,7 @@ wipe(char *text)
 /* ---------- from a finished transfer to an answer ---------- */
 
 AnglesNetAnswer *
-net_transfer_answer(const NetTransfer *transfer)
+angles_net_transfer_answer(const NetTransfer *transfer)
 {
 	AnglesNetAnswer *answer = palloc0(sizeof(AnglesNetAnswer));
 	const char *id = transfer->notion_request_id[0] != '\0' ? transfer->notion_request_id :
@@ -122,10 +122,10 @@ net_transfer_answer(const NetTransfer *transfer)
 }
 
 /*
- * ANSWERED is what libcurl calls a complete transfer, with the whole head of a final answer (libcurl
- * 7.88 takes a connection that closed within the headers for a complete one). Otherwise the request
- * surely did not arrive when libcurl never came to the point of sending it; after that point nobody
- * knows.
+ * ANSWERED is what libcurl calls a complete transfer, with the whole head of a final answer
+ * (libcurl 7.88 takes a connection that closed within the headers for a complete one). Otherwise
+ * the request surely did not arrive when libcurl never came to the point of sending it; after that
+ * point nobody knows.
  */
 static AnglesNetResult
 classify(const NetTransfer *transfer)
@@ -146,7 +146,8 @@ describe(const NetTransfer *transfer, AnglesNetAnswer *answer)
 	const char *what;
 
 	if (transfer->not_repeated)
-		what = "the connection closed without an answer, and the request is not one to repeat blindly";
+		what = "the connection closed without an answer, and the request is not one to repeat "
+			   "blindly";
 	else if (transfer->too_large)
 		what = "the answer is larger than angles.http_max_response";
 	else if (transfer->no_memory)
@@ -221,7 +222,7 @@ print_ascii(char *into, size_t size, const char *text)
 }
 
 bool
-net_is_loopback(const struct sockaddr *address)
+angles_net_is_loopback(const struct sockaddr *address)
 {
 	if (address->sa_family == AF_INET)
 		return (ntohl(((const struct sockaddr_in *) address)->sin_addr.s_addr) >> 24) == 127;
@@ -234,7 +235,7 @@ net_is_loopback(const struct sockaddr *address)
 
 /* Any return but the number of bytes ends the transfer with CURLE_WRITE_ERROR. */
 size_t
-net_on_body(char *data, size_t size, size_t n, void *userp)
+angles_net_on_body(char *data, size_t size, size_t n, void *userp)
 {
 	NetTransfer *transfer = userp;
 	size_t		len = size * n;
@@ -264,7 +265,7 @@ net_on_body(char *data, size_t size, size_t n, void *userp)
 }
 
 size_t
-net_on_header(char *data, size_t size, size_t n, void *userp)
+angles_net_on_header(char *data, size_t size, size_t n, void *userp)
 {
 	NetTransfer *transfer = userp;
 	size_t		len = size * n;

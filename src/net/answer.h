@@ -1,7 +1,7 @@
 /*
  * answer.h
- *		One request and its answer inside the room net: what http.c starts and answer.c reads. Not for
- *		other rooms.
+ *		One request and its answer inside the room net: what http.c starts and answer.c reads. Not
+ *		for other rooms.
  */
 #ifndef ANGLES_NET_ANSWER_H
 #define ANGLES_NET_ANSWER_H
@@ -67,22 +67,22 @@ typedef struct NetTransfer
 } NetTransfer;
 
 /* Appends a header made of two texts. Returns false when there is no memory. */
-extern bool net_transfer_header(NetTransfer *transfer, const char *start, const char *rest);
+extern bool angles_net_transfer_header(NetTransfer *transfer, const char *start, const char *rest);
 
 /* Wipes and frees body and headers, the token among them. */
-extern void net_transfer_forget_request(NetTransfer *transfer);
+extern void angles_net_transfer_forget_request(NetTransfer *transfer);
 
 /* Makes a transfer ready for its next request, with an empty request and answer. */
-extern void net_transfer_clear(NetTransfer *transfer);
+extern void angles_net_transfer_clear(NetTransfer *transfer);
 
 /* Returns what became of a finished transfer, palloc'd in the current context. */
-extern AnglesNetAnswer *net_transfer_answer(const NetTransfer *transfer);
+extern AnglesNetAnswer *angles_net_transfer_answer(const NetTransfer *transfer);
 
 /* Returns true for addresses of 127.0.0.0/8 and ::1. */
-extern bool net_is_loopback(const struct sockaddr *address);
+extern bool angles_net_is_loopback(const struct sockaddr *address);
 
 /* Callbacks of libcurl for the answer's body and headers; userp is the transfer. */
-extern size_t net_on_body(char *data, size_t size, size_t n, void *userp);
-extern size_t net_on_header(char *data, size_t size, size_t n, void *userp);
+extern size_t angles_net_on_body(char *data, size_t size, size_t n, void *userp);
+extern size_t angles_net_on_header(char *data, size_t size, size_t n, void *userp);
 
 #endif							/* ANGLES_NET_ANSWER_H */

@@ -141,7 +141,7 @@ angles_backoff_us(int attempt, int retry_after_s)
 }
 
 void
-net_breaker_register(void)
+angles_net_breaker_register(void)
 {
 	angles_shmem_register("angles breakers", breakers_size, breakers_init, (void **) &breakers);
 }

@@ -1,11 +1,11 @@
 /*
  * http.c
- *		The HTTP client of angles: libcurl's multi interface driven by an epoll set, which the caller
- *		hands to angles_wait() together with his latch. Runs in background workers only.
+ *		The HTTP client of angles: libcurl's multi interface driven by an epoll set, which the
+ *		caller hands to angles_wait() together with his latch. Runs in background workers only.
  *
  * It must never wait: epoll_wait() is called with a timeout of zero, only to ask which of libcurl's
- * sockets are ready. It must never raise an error, allocate with palloc or serve interrupts inside a
- * callback of libcurl, whose frames a longjmp would tear apart: callbacks note what happened and
+ * sockets are ready. It must never raise an error, allocate with palloc or serve interrupts inside
+ * a callback of libcurl, whose frames a longjmp would tear apart: callbacks note what happened and
  * the functions that PostgreSQL's code called raise it afterwards. See README.md for what libcurl
  * 7.88 does on a connection that died, and how a POST is kept from being sent twice.
  */
@@ -140,7 +140,8 @@ angles_net_open(MemoryContext cxt, int max_connections)
 		curl_multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, on_socket) != CURLM_OK ||
 		curl_multi_setopt(client->multi, CURLMOPT_SOCKETDATA, client) != CURLM_OK ||
 		curl_multi_setopt(client->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX) != CURLM_OK ||
-		curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, (long) max_connections) != CURLM_OK ||
+		curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, (long) max_connections)
+		!= CURLM_OK ||
 		curl_multi_setopt(client->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS,
 						  (long) max_connections) != CURLM_OK)
 		ereport(ERROR,
@@ -166,7 +167,7 @@ angles_net_close(AnglesNetClient *client)
 			if (transfer->in_multi)
 				curl_multi_remove_handle(client->multi, transfer->easy);
 			curl_easy_cleanup(transfer->easy);
-			net_transfer_clear(transfer);
+			angles_net_transfer_clear(transfer);
 			pfree(transfer);
 		}
 	}
@@ -262,7 +263,7 @@ angles_net_start(AnglesNetClient *client, const AnglesNetRequest *request)
 		multi_code = curl_multi_add_handle(client->multi, transfer->easy);
 	if (code != CURLE_OK || multi_code != CURLM_OK)
 	{
-		net_transfer_clear(transfer);
+		angles_net_transfer_clear(transfer);
 		ereport(ERROR,
 				(errcode(code == CURLE_OUT_OF_MEMORY ? ERRCODE_OUT_OF_MEMORY :
 						 ERRCODE_ANGLES_BAD_SETTING),
@@ -276,7 +277,9 @@ angles_net_start(AnglesNetClient *client, const AnglesNetRequest *request)
 	client->n_running++;
 }
 
-/* Returns why this request is refused, or NULL. Sets the transfer's host, scheme and method kind. */
+/*
+ * Returns why this request is refused, or NULL. Sets the transfer's host, scheme and method kind.
+ */
 static const char *
 check_request(AnglesNetClient *client, const AnglesNetRequest *request, NetTransfer *transfer)
 {
@@ -397,16 +400,16 @@ fill_transfer(NetTransfer *transfer, const AnglesNetRequest *request)
 	}
 
 	if (request->token != NULL)
-		ok &= net_transfer_header(transfer, "Authorization: Bearer ", request->token);
+		ok &= angles_net_transfer_header(transfer, "Authorization: Bearer ", request->token);
 	for (int i = 0; i < NET_CALLER_HEADERS && request->headers[i] != NULL; i++)
 	{
-		ok &= net_transfer_header(transfer, "", request->headers[i]);
+		ok &= angles_net_transfer_header(transfer, "", request->headers[i]);
 		has_content_type |= pg_strncasecmp(request->headers[i], "content-type:", 13) == 0;
 	}
 	/* a name without a value takes away what libcurl would add by itself */
 	if (!has_content_type)
-		ok &= net_transfer_header(transfer, "Content-Type:", "");
-	ok &= net_transfer_header(transfer, "Expect:", "");
+		ok &= angles_net_transfer_header(transfer, "Content-Type:", "");
+	ok &= angles_net_transfer_header(transfer, "Expect:", "");
 	return ok;
 }
 
@@ -448,9 +451,9 @@ set_options(NetTransfer *transfer, const AnglesNetRequest *request)
 	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	SET(CURLOPT_PRIVATE, transfer);
 	SET(CURLOPT_ERRORBUFFER, transfer->error);
-	SET(CURLOPT_WRITEFUNCTION, net_on_body);
+	SET(CURLOPT_WRITEFUNCTION, angles_net_on_body);
 	SET(CURLOPT_WRITEDATA, transfer);
-	SET(CURLOPT_HEADERFUNCTION, net_on_header);
+	SET(CURLOPT_HEADERFUNCTION, angles_net_on_header);
 	SET(CURLOPT_HEADERDATA, transfer);
 	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, transfer);
@@ -476,7 +479,7 @@ set_limits(NetTransfer *transfer)
 
 	/*
 	 * A server may think for a minute before it answers, so the least speed is demanded only once
-	 * the answer has begun: net_on_header() sets the limit to this time.
+	 * the answer has begun: angles_net_on_header() sets the limit to this time.
 	 */
 	transfer->low_speed_bytes = LOW_SPEED_BYTES;
 	transfer->low_speed_s = Max(1L, Min(LOW_SPEED_LONGEST_S, angles_guc_http_timeout / 3000L));
@@ -543,7 +546,7 @@ angles_net_drive(AnglesNetClient *client)
 		return;
 
 	block_signals(&saved);
-	/* does not wait: asks what is ready */
+	/* lint: c-forbidden: a timeout of 0 only asks what is ready */
 	n_events = epoll_wait(client->epoll_fd, events, MAX_EVENTS, 0);
 	for (int i = 0; i < n_events; i++)
 	{
@@ -605,7 +608,7 @@ collect_finished(AnglesNetClient *client)
 		transfer->done_us = angles_clock_mono_us();
 		curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &transfer->status);
 		curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &transfer->os_errno);
-		net_transfer_forget_request(transfer);
+		angles_net_transfer_forget_request(transfer);
 		dlist_delete(&transfer->node);
 		dlist_push_tail(&client->done, &transfer->node);
 		client->n_running--;
@@ -622,8 +625,8 @@ angles_net_take(AnglesNetClient *client)
 		return NULL;
 	transfer = dlist_head_element(NetTransfer, node, &client->done);
 	/* may run out of memory: then the answer is still there for the next call */
-	answer = net_transfer_answer(transfer);
-	net_transfer_clear(transfer);
+	answer = angles_net_transfer_answer(transfer);
+	angles_net_transfer_clear(transfer);
 	dlist_delete(&transfer->node);
 	dlist_push_head(&client->spare, &transfer->node);
 	return answer;
@@ -685,7 +688,7 @@ on_open_socket(void *userp, curlsocktype purpose, struct curl_sockaddr *address)
 
 	/* the last word on "plain http to loopback only": whatever the name resolved to */
 	if (purpose != CURLSOCKTYPE_IPCXN ||
-		(transfer->plain && !net_is_loopback(&address->addr)))
+		(transfer->plain && !angles_net_is_loopback(&address->addr)))
 		return CURL_SOCKET_BAD;
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }

@@ -15,8 +15,8 @@
 typedef enum AnglesNetResult
 {
 	ANGLES_NET_ANSWERED,		/* a complete HTTP answer of any status */
-	ANGLES_NET_NOT_SENT,		/* not one byte of it left: refused, DNS, TLS, proxy, connect timeout */
-	ANGLES_NET_UNKNOWN			/* it may have been done: reset, timeout, cut or too large after that */
+	ANGLES_NET_NOT_SENT,		/* not one byte of it left: refused, DNS, TLS, timeout */
+	ANGLES_NET_UNKNOWN			/* it may have been done: reset, cut, too large */
 } AnglesNetResult;
 
 typedef struct AnglesNetRequest
@@ -52,8 +52,8 @@ typedef struct AnglesNetClient AnglesNetClient;
 /*
  * Makes a client (curl_global_init at the first call, never in the postmaster). Its resources live
  * until angles_net_close() or until "cxt" is reset, whichever comes first; the structure is freed
- * with "cxt". It announces its descriptors to fd.c and raises an error when there are too few. HTTP/1.1
- * requests beyond max_connections wait inside; over HTTP/2 all share one connection.
+ * with "cxt". It announces its descriptors to fd.c and raises an error when there are too few.
+ * HTTP/1.1 requests beyond max_connections wait inside; over HTTP/2 all share one connection.
  */
 extern AnglesNetClient *angles_net_open(MemoryContext cxt, int max_connections);
 
@@ -62,10 +62,10 @@ extern void angles_net_close(AnglesNetClient *client);
 
 /*
  * Starts a request; copies what it needs, and wipes its copy of the token when the request is over.
- * The first byte leaves in angles_net_drive(). Refuses (error ERRCODE_ANGLES_BAD_SETTING) plain http
- * to anything but loopback, and a token, header or address with a line break in it. Redirects are
- * never followed: they are answers. Nothing but a GET is ever sent twice. Reads the angles.http_*
- * settings at each call.
+ * The first byte leaves in angles_net_drive(). Refuses (error ERRCODE_ANGLES_BAD_SETTING) plain
+ * http to anything but loopback, and a token, header or address with a line break in it. Redirects
+ * are never followed: they are answers. Nothing but a GET is ever sent twice. Reads the
+ * angles.http_* settings at each call.
  */
 extern void angles_net_start(AnglesNetClient *client, const AnglesNetRequest *request);
 
@@ -73,8 +73,8 @@ extern void angles_net_start(AnglesNetClient *client, const AnglesNetRequest *re
 extern int	angles_net_running(AnglesNetClient *client);
 
 /*
- * Lets curl work on what is ready. Never waits (names are resolved in a thread of libcurl's, with all
- * signals blocked). Raises an error when the system lets us watch no more sockets.
+ * Lets curl work on what is ready. Never waits (names are resolved in a thread of libcurl's, with
+ * all signals blocked). Raises an error when the system lets us watch no more sockets.
  */
 extern void angles_net_drive(AnglesNetClient *client);
 
@@ -95,8 +95,9 @@ extern long angles_net_timeout(AnglesNetClient *client);
  *
  * Guarantee: of the requests granted for one token, never more than "limit" fall in any 60 s as the
  * server sees them (the window kept here is 60.5 s, to allow for different travel times). After a
- * crash a window counts as full from the moment of the restart; after a clean shutdown it is what it
- * was (kept in a file of the data directory). All times in microseconds unless the name says "_s".
+ * crash a window counts as full from the moment of the restart; after a clean shutdown it is what
+ * it was (kept in a file of the data directory). All times in microseconds unless the name says
+ * "_s".
  */
 typedef enum AnglesRateClass
 {
@@ -106,9 +107,9 @@ typedef enum AnglesRateClass
 
 /*
  * Asks for the right to send one request now. Returns 0 when granted (and counted), else the
- * microseconds after which to ask again. limit 0: always granted, unless paused; counted all the same,
- * so that a limit set later knows what was sent. A refused interactive request keeps the backlog
- * waiting until it has had its turn, so ask for interactive ones first.
+ * microseconds after which to ask again. limit 0: always granted, unless paused; counted all the
+ * same, so that a limit set later knows what was sent. A refused interactive request keeps the
+ * backlog waiting until it has had its turn, so ask for interactive ones first.
  */
 extern int64 angles_rate_take(uint64 fingerprint, int limit, AnglesRateClass class);
 
@@ -121,29 +122,29 @@ extern void angles_rate_resume(uint64 fingerprint);
 typedef struct AnglesRateState
 {
 	int			used;			/* granted in the last 60.5 s */
-	int64		full_us;		/* how long all windows still count as full after a crash, 0 = not */
+	int64		full_us;		/* how long all windows count as full after a crash, or 0 */
 	int64		paused_us;		/* how long the pause still lasts, 0 = none */
 	char		reason[64];		/* of the pause, "" when there is none */
 } AnglesRateState;
 
 /*
- * Fills *state and returns true when this token has a window (full_us is always filled). Callable in
- * any process.
+ * Fills *state and returns true when this token has a window (full_us is always filled). Callable
+ * in any process.
  */
 extern bool angles_rate_get(uint64 fingerprint, AnglesRateState *state);
 
 /*
- * Writes the windows to the data directory. Called by itself when a background worker ends that ever
- * asked for a grant, by SIGTERM, too. Problems go to the log; the next start then counts all windows
- * as full.
+ * Writes the windows to the data directory. Called by itself when a background worker ends that
+ * ever asked for a grant, by SIGTERM, too. Problems go to the log; the next start then counts all
+ * windows as full.
  */
 extern void angles_rate_save(void);
 
 /*
  * Circuit breaker of a remote (by fingerprint): after "threshold" failures in a row that are the
  * remote's or the network's it opens; then one probe request at growing intervals (drawn between
- * angles.retry_initial and its double, fourfold, ... up to angles.retry_cap) until one succeeds. The
- * threshold is 5.
+ * angles.retry_initial and its double, fourfold, ... up to angles.retry_cap) until one succeeds.
+ * The threshold is 5.
  */
 
 /* Returns 0: go (and, when it is open, this is the probe); else us until a probe is allowed. */
@@ -160,8 +161,8 @@ extern bool angles_breaker_is_open(uint64 fingerprint, int *failures, int64 *ope
 
 /*
  * Returns the delay in us before attempt number "attempt" (1 = first retry): exponential from
- * angles.retry_initial, capped at angles.retry_cap, full jitter; at least retry_after_s when that is
- * not negative.
+ * angles.retry_initial, capped at angles.retry_cap, full jitter; at least retry_after_s when that
+ * is not negative.
  */
 extern int64 angles_backoff_us(int attempt, int retry_after_s);
 

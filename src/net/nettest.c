@@ -1,7 +1,7 @@
 /*
  * nettest.c
- *		SQL functions for the tests of the room net; nothing at all without -DANGLES_TEST. Declared by
- *		test/net-peer/functions.sql. They run in a user's session, which no other code of this
+ *		SQL functions for the tests of the room net; nothing at all without -DANGLES_TEST. Declared
+ *		by test/net-peer/functions.sql. They run in a user's session, which no other code of this
  *		room does.
  */
 #include "postgres.h"
@@ -45,8 +45,8 @@ static char *text_or_null(FunctionCallInfo fcinfo, int arg);
 
 /*
  * angles_net_test_request(method, url, token, headers text[], body, n, width, keep): sends the
- * request n times, width at once, and returns the answers in the order of their arrival. With "keep"
- * the client and its connections stay for the next call.
+ * request n times, width at once, and returns the answers in the order of their arrival. With
+ * "keep" the client and its connections stay for the next call.
  */
 Datum
 angles_net_test_request(PG_FUNCTION_ARGS)

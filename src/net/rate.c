@@ -1,12 +1,12 @@
 /*
  * rate.c
- *		Rate windows of all tokens in shared memory, for all workers of the cluster. Workers take and
- *		save, any process may look. See window.c for the arithmetic, ratefile.c for the file.
+ *		Rate windows of all tokens in shared memory, for all workers of the cluster. Workers take
+ *		and save, any process may look. See window.c for the arithmetic, ratefile.c for the file.
  *
  * After a crash nobody knows what was sent: all windows count as full. A clean shutdown is only
- * trusted when every worker that sent has saved afterwards, which each does when it ends. Before the
- * first grant a mark is put where the file will be, and a server that finds the mark at its start
- * counts the windows as full, too: one that could not save does no harm.
+ * trusted when every worker that sent has saved afterwards, which each does when it ends. Before
+ * the first grant a mark is put where the file will be, and a server that finds the mark at its
+ * start counts the windows as full, too: one that could not save does no harm.
  */
 #include "postgres.h"
 
@@ -50,7 +50,7 @@ void
 angles_net_install(void)
 {
 	angles_shmem_register("angles rates", rates_size, rates_init, (void **) &rates);
-	net_breaker_register();
+	angles_net_breaker_register();
 }
 
 int64
@@ -76,7 +76,7 @@ angles_rate_take(uint64 fingerprint, int limit, AnglesRateClass class)
 	if (limit > 0 && rates->full_until_us > now)
 		wait = rates->full_until_us - now;
 	else if (window != NULL)
-		wait = net_window_take(window, limit, class, now);
+		wait = angles_net_window_take(window, limit, class, now);
 	LWLockRelease(&rates->lock);
 	return wait;
 }
@@ -129,7 +129,7 @@ angles_rate_get(uint64 fingerprint, AnglesRateState *state)
 	state->full_us = Max(0, rates->full_until_us - now);
 	if (window != NULL)
 	{
-		state->used = net_window_used(window, now);
+		state->used = angles_net_window_used(window, now);
 		state->paused_us = Max(0, window->paused_until_us - now);
 		if (state->paused_us > 0)
 			strlcpy(state->reason, window->reason, sizeof(state->reason));
@@ -156,7 +156,7 @@ angles_rate_save(void)
 	LWLockRelease(&rates->lock);
 	/* when it fails the old mark stays, and the next start counts the windows as full: safe */
 	if (was_set)
-		net_ratefile_write(copy);
+		angles_net_ratefile_write(copy);
 	LWLockRelease(&rates->file_lock);
 	pfree(copy);
 }
@@ -178,11 +178,11 @@ rates_init(void *part)
 	LWLockInitialize(&fresh->lock, fresh->tranche);
 	LWLockInitialize(&fresh->file_lock, fresh->tranche);
 	if (!angles_shmem_after_crash())
-		state = net_ratefile_read(fresh->windows);
+		state = angles_net_ratefile_read(fresh->windows);
 	if (state == NET_RATE_FILE_USELESS)
 		fresh->full_until_us = angles_clock_mono_us() + NET_WINDOW_US;
 	/* what cannot be removed would be read again, and is the mark as long as it is there */
-	fresh->mark_is_set = !net_ratefile_remove();
+	fresh->mark_is_set = !angles_net_ratefile_remove();
 }
 
 /* Returns false when there is no shared memory. Gives the locks their name in this process. */
@@ -226,8 +226,10 @@ static void
 set_mark(void)
 {
 	LWLockAcquire(&rates->file_lock, LW_EXCLUSIVE);
-	/* a full disk must not end the sync; it is in the log, and costs the memory of a restart only */
-	net_ratefile_write(NULL);
+	/*
+	 * a full disk must not end the sync; it is in the log, and costs the memory of a restart only
+	 */
+	angles_net_ratefile_write(NULL);
 	LWLockAcquire(&rates->lock, LW_EXCLUSIVE);
 	rates->mark_is_set = true;
 	LWLockRelease(&rates->lock);
@@ -257,7 +259,7 @@ make_window(uint64 fingerprint, int64 now)
 	{
 		NetWindow  *other = &rates->windows[i];
 
-		if (net_window_is_idle(other, now) &&
+		if (angles_net_window_is_idle(other, now) &&
 			(window == NULL || other->asked_us < window->asked_us))
 			window = other;
 	}

@@ -20,21 +20,22 @@ typedef enum NetRateFileState
 } NetRateFileState;
 
 /*
- * Reads the file of a server that was shut down cleanly into windows (NET_RATE_TOKENS, zeroed), whose
- * times then belong to this machine's monotonic clock. Never raises an error: it runs in the postmaster.
+ * Reads the file of a server that was shut down cleanly into windows (NET_RATE_TOKENS, zeroed),
+ * whose times then belong to this machine's monotonic clock. Never raises an error: it runs in the
+ * postmaster.
  */
-extern NetRateFileState net_ratefile_read(NetWindow *windows);
+extern NetRateFileState angles_net_ratefile_read(NetWindow *windows);
 
 /* Removes the file. Never raises an error; returns false when it is still there. */
-extern bool net_ratefile_remove(void);
+extern bool angles_net_ratefile_remove(void);
 
 /*
  * Replaces the file by one that holds the windows, or, with NULL, by a mark that says: somebody
  * sends. Returns false, and has written to the log, when that failed.
  */
-extern bool net_ratefile_write(const NetWindow *windows);
+extern bool angles_net_ratefile_write(const NetWindow *windows);
 
 /* Registers the breakers' part of shared memory. */
-extern void net_breaker_register(void);
+extern void angles_net_breaker_register(void);
 
 #endif							/* ANGLES_NET_RATE_H */

@@ -57,7 +57,7 @@ static int	read_all(char *into, int size);
 static bool write_all(const char *data, int size);
 
 bool
-net_ratefile_write(const NetWindow *windows)
+angles_net_ratefile_write(const NetWindow *windows)
 {
 	int			size;
 	char	   *data = pack(windows, &size);
@@ -68,7 +68,7 @@ net_ratefile_write(const NetWindow *windows)
 }
 
 NetRateFileState
-net_ratefile_read(NetWindow *windows)
+angles_net_ratefile_read(NetWindow *windows)
 {
 	/* static: the postmaster must not run out of memory here, and does this once */
 	static int64 aligned[RATE_LARGEST / sizeof(int64) + 1];
@@ -86,7 +86,7 @@ net_ratefile_read(NetWindow *windows)
 }
 
 bool
-net_ratefile_remove(void)
+angles_net_ratefile_remove(void)
 {
 	if (unlink(RATE_FILE) == 0 || errno == ENOENT)
 		return true;
@@ -111,7 +111,7 @@ pack(const NetWindow *windows, int *size)
 	header->n_windows = windows == NULL ? -1 : 0;
 	for (int i = 0; windows != NULL && i < NET_RATE_TOKENS; i++)
 	{
-		if (windows[i].fingerprint == 0 || net_window_is_idle(&windows[i], now))
+		if (windows[i].fingerprint == 0 || angles_net_window_is_idle(&windows[i], now))
 			continue;
 		at = pack_window(at, &windows[i], now);
 		header->n_windows++;
@@ -177,7 +177,7 @@ unpack_window(const char *at, const char *end, NetWindow *window, int64 now, int
 	window->paused_until_us = packed->paused_us > slept ? now + packed->paused_us - slept : 0;
 	strlcpy(window->reason, packed->reason, sizeof(window->reason));
 	for (int i = 0; i < packed->used; i++)
-		net_window_add(window, (ages[i] & 1) ? ANGLES_RATE_INTERACTIVE : ANGLES_RATE_BACKLOG,
+		angles_net_window_add(window, (ages[i] & 1) ? ANGLES_RATE_INTERACTIVE : ANGLES_RATE_BACKLOG,
 					   now - slept - (ages[i] >> 1));
 	return (const char *) (ages + packed->used);
 }

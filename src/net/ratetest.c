@@ -1,7 +1,7 @@
 /*
  * ratetest.c
- *		SQL functions for the tests of rate windows and breakers; nothing at all without -DANGLES_TEST.
- *		Declared by test/net-peer/functions.sql.
+ *		SQL functions for the tests of rate windows and breakers; nothing at all without
+ *		-DANGLES_TEST. Declared by test/net-peer/functions.sql.
  */
 #include "postgres.h"
 
@@ -56,8 +56,8 @@ static int	worst_minute(int64 *seen, int n);
 
 /*
  * angles_net_test_simulate(seed, limit, minutes, edits per minute, burst of edits at the start,
- * with backlog): plays a worker with edits that arrive at random and a backlog that never ends, on a
- * virtual clock, and counts as the remote would, with travel times that differ. Returns requests
+ * with backlog): plays a worker with edits that arrive at random and a backlog that never ends, on
+ * a virtual clock, and counts as the remote would, with travel times that differ. Returns requests
  * seen, edits among them, the most in any 60 s, the used part of the limit after the first window,
  * the longest wait of an edit in us, and how many edits waited more than 2 s.
  */
@@ -80,7 +80,7 @@ angles_net_test_simulate(PG_FUNCTION_ARGS)
 	sim.seen = palloc(sim.size * sizeof(int64));
 	for (int i = 0; i < burst; i++)
 	{
-		if (net_window_take(sim.window, sim.limit, ANGLES_RATE_INTERACTIVE, 1) == 0)
+		if (angles_net_window_take(sim.window, sim.limit, ANGLES_RATE_INTERACTIVE, 1) == 0)
 			see(&sim, 1);
 	}
 	sim.backlog_ask = backlog ? 1 : end;
@@ -111,13 +111,15 @@ static void
 simulate_interactive(Simulation *sim, double per_minute)
 {
 	int64		now = sim->interactive_ask;
-	int64		wait = net_window_take(sim->window, sim->limit, ANGLES_RATE_INTERACTIVE, now);
+	int64		wait = angles_net_window_take(sim->window, sim->limit,
+												 ANGLES_RATE_INTERACTIVE, now);
 	double		pause;
 
 	if (wait > 0)
 	{
 		/* a worker waits in whole milliseconds, and wakes up a little late */
-		sim->interactive_ask = now + (wait / 1000 + 1) * 1000 + pg_prng_uint64_range(&sim->prng, 0, 2000);
+		sim->interactive_ask = now + (wait / 1000 + 1) * 1000 +
+			pg_prng_uint64_range(&sim->prng, 0, 2000);
 		return;
 	}
 	see(sim, now);
@@ -134,12 +136,13 @@ static void
 simulate_backlog(Simulation *sim)
 {
 	int64		now = sim->backlog_ask;
-	int64		wait = net_window_take(sim->window, sim->limit, ANGLES_RATE_BACKLOG, now);
+	int64		wait = angles_net_window_take(sim->window, sim->limit, ANGLES_RATE_BACKLOG, now);
 
 	if (wait == 0)
 		see(sim, now);
 	else
-		sim->backlog_ask = now + (wait / 1000 + 1) * 1000 + pg_prng_uint64_range(&sim->prng, 0, 2000);
+		sim->backlog_ask = now + (wait / 1000 + 1) * 1000 +
+			pg_prng_uint64_range(&sim->prng, 0, 2000);
 }
 
 static void
@@ -181,7 +184,9 @@ worst_minute(int64 *seen, int n)
 
 /* ---------- the real windows in shared memory ---------- */
 
-/* angles_net_test_rate_take(fingerprint, limit, backlog, n): asks n times; the last answer in us. */
+/*
+ * angles_net_test_rate_take(fingerprint, limit, backlog, n): asks n times; the last answer in us.
+ */
 Datum
 angles_net_test_rate_take(PG_FUNCTION_ARGS)
 {
@@ -244,7 +249,8 @@ angles_net_test_breaker(PG_FUNCTION_ARGS)
 		angles_breaker_success(fingerprint);
 	else if (strcmp(what, "failure") == 0)
 		angles_breaker_failure(fingerprint);
-	PG_RETURN_INT64(angles_breaker_is_open(fingerprint, &failures, &open_us) ? failures : -failures);
+	PG_RETURN_INT64(angles_breaker_is_open(fingerprint, &failures, &open_us)
+					? failures : -failures);
 }
 
 /* angles_net_test_backoff(attempt, retry_after_s). */

@@ -1,17 +1,20 @@
 /*
  * window.c
- *		The arithmetic of a rate window: an exact list of the times of all grants of the last 60.5 s,
- *		so that the limit holds for every 60 s, however the remote's own window is aligned. Pure
+ *		The arithmetic of a rate window: an exact list of the times of all grants of the last 60.5
+ *		s, so that the limit holds for every 60 s, however the remote's own window is aligned. Pure
  *		functions; runs wherever rate.c runs, under its lock.
  *
- * Interactive requests may use what is left at once. Those of the backlog are spread over the window,
- * leave a little room free at all times, and give way to an interactive request that waits.
+ * Interactive requests may use what is left at once. Those of the backlog are spread over the
+ * window, leave a little room free at all times, and give way to an interactive request that waits.
  */
 #include "postgres.h"
 
 #include "net/window.h"
 
-/* Time that the backlog may catch up, at double speed, after it had to wait for others or woke late. */
+/*
+ * Time that the backlog may catch up, at double speed, after it had to wait for others or woke
+ * late.
+ */
 #define CATCH_UP_US INT64CONST(10000000)
 
 /* How long after its room was due a waiting interactive request keeps the backlog away. */
@@ -27,7 +30,7 @@ static int	kept_free(const NetWindow *window, int limit);
 static int64 backlog_spacing(const NetWindow *window, int limit);
 
 int64
-net_window_take(NetWindow *window, int limit, AnglesRateClass class, int64 now)
+angles_net_window_take(NetWindow *window, int limit, AnglesRateClass class, int64 now)
 {
 	int64		wait = 0;
 
@@ -55,12 +58,12 @@ net_window_take(NetWindow *window, int limit, AnglesRateClass class, int64 now)
 			backlog_spacing(window, limit);
 		window->backlog_last_us = now;
 	}
-	net_window_add(window, class, now);
+	angles_net_window_add(window, class, now);
 	return 0;
 }
 
 void
-net_window_add(NetWindow *window, AnglesRateClass class, int64 at)
+angles_net_window_add(NetWindow *window, AnglesRateClass class, int64 at)
 {
 	if (window->used == NET_WINDOW_SIZE)
 		forget_oldest(window);
@@ -72,7 +75,7 @@ net_window_add(NetWindow *window, AnglesRateClass class, int64 at)
 }
 
 int
-net_window_used(const NetWindow *window, int64 now)
+angles_net_window_used(const NetWindow *window, int64 now)
 {
 	int			gone = 0;
 
@@ -82,9 +85,9 @@ net_window_used(const NetWindow *window, int64 now)
 }
 
 bool
-net_window_is_idle(const NetWindow *window, int64 now)
+angles_net_window_is_idle(const NetWindow *window, int64 now)
 {
-	return window->paused_until_us <= now && net_window_used(window, now) == 0;
+	return window->paused_until_us <= now && angles_net_window_used(window, now) == 0;
 }
 
 static void
@@ -136,8 +139,8 @@ until_turn(const NetWindow *window, int limit, int64 now)
 }
 
 /*
- * What the backlog never takes, so that an edit seldom has to wait: 1 of 180, 2 of 600, and half the
- * square root of the edits in the window, as edits come in clumps (README.md has the figures).
+ * What the backlog never takes, so that an edit seldom has to wait: 1 of 180, 2 of 600, and half
+ * the square root of the edits in the window, as edits come in clumps (README.md has the figures).
  */
 static int
 kept_free(const NetWindow *window, int limit)

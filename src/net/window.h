@@ -34,16 +34,18 @@ typedef struct NetWindow
 	int64		grants[NET_WINDOW_SIZE];	/* ring; time in us * 2, + 1 when interactive */
 } NetWindow;
 
-/* As angles_rate_take(), at a given time: returns 0 and counts, or the us after which to ask again. */
-extern int64 net_window_take(NetWindow *window, int limit, AnglesRateClass class, int64 now);
+/*
+ * As angles_rate_take(), at a given time: returns 0 and counts, or the us after which to ask again.
+ */
+extern int64 angles_net_window_take(NetWindow *window, int limit, AnglesRateClass class, int64 now);
 
 /* Counts one grant; the oldest one is forgotten when there are NET_WINDOW_SIZE. */
-extern void net_window_add(NetWindow *window, AnglesRateClass class, int64 at);
+extern void angles_net_window_add(NetWindow *window, AnglesRateClass class, int64 at);
 
 /* Returns how many grants fall in the window that ends now. Changes nothing. */
-extern int	net_window_used(const NetWindow *window, int64 now);
+extern int	angles_net_window_used(const NetWindow *window, int64 now);
 
 /* Returns true when forgetting the window would change no answer. */
-extern bool net_window_is_idle(const NetWindow *window, int64 now);
+extern bool angles_net_window_is_idle(const NetWindow *window, int64 now);
 
 #endif							/* ANGLES_NET_WINDOW_H */

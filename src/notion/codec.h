@@ -61,8 +61,11 @@ extern const char *angles_codec_type_name(AnglesPropertyType type);
  */
 extern bool angles_codec_choose(AnglesColumn *column, char **reason);
 
-/* Returns whether a column of this SQL type may be mapped to that property type on a person's wish. */
-extern bool angles_codec_allowed(const AnglesColumn *column, AnglesPropertyType type, char **reason);
+/*
+ * Returns whether a column of this SQL type may be mapped to that property type on a person's wish.
+ */
+extern bool angles_codec_allowed(const AnglesColumn *column, AnglesPropertyType type,
+								 char **reason);
 
 /*
  * Canonical form of a local value (pinned settings of core/txn.h required), or NULL and *problem
@@ -73,14 +76,18 @@ extern char *angles_codec_canon_local(const AnglesColumn *column, Datum value, b
 									  char **problem);
 
 /*
- * Canonical form of a property object as Notion answers it ({"id","type","<type>":...}), or NULL and
+ * Canonical form of a property object as Notion answers it ({"id","type","<type>":...}), or NULL
+ * and
  * *problem. *truncated is set when Notion gave only the first part (relation has_more).
  */
 extern char *angles_codec_canon_remote(const AnglesColumn *column, JsonbContainer *property,
 									   bool *truncated, char **problem);
 
-/* Appends the value object of a page write, for example {"rich_text":[{"text":{"content":"x"}}]}. */
-extern void angles_codec_append_write(StringInfo buf, const AnglesColumn *column, const char *canon);
+/*
+ * Appends the value object of a page write, for example {"rich_text":[{"text":{"content":"x"}}]}.
+ */
+extern void angles_codec_append_write(StringInfo buf, const AnglesColumn *column,
+									  const char *canon);
 
 /*
  * Input text for the column's type of a canonical value (NULL for an SQL null), or *problem.

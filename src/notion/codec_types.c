@@ -1,6 +1,7 @@
 /*
  * codec_types.c
- *		Which property holds which SQL type. The table for people stands in README.md of this folder.
+ *		Which property holds which SQL type. The table for people stands in README.md of this
+ *		folder.
  */
 #include "postgres.h"
 

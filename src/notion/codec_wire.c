@@ -1,7 +1,7 @@
 /*
  * codec_wire.c
- *		Canonical form to and from the property values of Notion's API. Runs in the sync worker; what
- *		is read here comes from outside and may have any shape.
+ *		Canonical form to and from the property values of Notion's API. Runs in the sync worker;
+ *		what is read here comes from outside and may have any shape.
  */
 #include "postgres.h"
 

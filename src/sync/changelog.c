@@ -239,8 +239,8 @@ xact_callback(XactEvent event, void *arg)
 }
 
 /*
- * The commit callback comes before the transaction's invalidation messages are sent. A worker that is
- * to see a changed link must be woken after them: the locks are released last of all.
+ * The commit callback comes before the transaction's invalidation messages are sent. A worker that
+ * is to see a changed link must be woken after them: the locks are released last of all.
  */
 static void
 release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg)

@@ -604,8 +604,8 @@ angles_claim_take_over(Engine *engine)
 }
 
 /*
- * Of rows that wait for each other in a circle, one is made without its relation; the others follow,
- * and it gets the relation afterwards (two passes).
+ * Of rows that wait for each other in a circle, one is made without its relation; the others
+ * follow, and it gets the relation afterwards (two passes).
  */
 void
 angles_claim_break_cycles(Engine *engine)

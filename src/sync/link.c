@@ -121,8 +121,8 @@ angles_link(PG_FUNCTION_ARGS)
 }
 
 /*
- * angles.alter_link(table, ...): what is given changes, what is null stays. "mapping" is laid over the
- * mapping that was given before.
+ * angles.alter_link(table, ...): what is given changes, what is null stays. "mapping" is laid over
+ * the mapping that was given before.
  */
 Datum
 angles_alter_link(PG_FUNCTION_ARGS)
@@ -291,7 +291,8 @@ static void
 read_changes(FunctionCallInfo fcinfo, LinkWish *wish, int32 link_id)
 {
 	Oid			types[3] = {INT4OID, JSONBOID, TEXTOID};
-	Datum		values[3] = {Int32GetDatum(link_id), PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1),
+	Datum		values[3] = {Int32GetDatum(link_id),
+		PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1),
 	PG_ARGISNULL(2) ? (Datum) 0 : CStringGetTextDatum(NameStr(*PG_GETARG_NAME(2)))};
 	char		nulls[4] = {' ', PG_ARGISNULL(1) ? 'n' : ' ', PG_ARGISNULL(2) ? 'n' : ' ', '\0'};
 	bool		isnull;

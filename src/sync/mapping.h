@@ -67,9 +67,9 @@ typedef struct Link
 } Link;
 
 /*
- * Reads the links of this database anew when anything about them or their tables has changed. Needs a
- * transaction. What angles_links() and angles_link_find() gave before is gone afterwards, so it is
- * called only where nobody holds any of it.
+ * Reads the links of this database anew when anything about them or their tables has changed. Needs
+ * a transaction. What angles_links() and angles_link_find() gave before is gone afterwards, so it
+ * is called only where nobody holds any of it.
  */
 extern void angles_links_refresh(void);
 

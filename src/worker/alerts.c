@@ -1,7 +1,8 @@
 /*
  * alerts.c
  *		Alerts and the audit trail, for C. The tables and the rules are in sql/10_worker.sql; the
- *		log line is written here. Inside a transaction of the caller's, in workers and user backends.
+ *		log line is written here. Inside a transaction of the caller's, in workers and user
+ *		backends.
  */
 #include "postgres.h"
 
