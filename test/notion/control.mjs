@@ -164,7 +164,7 @@ function table(sim, params) {
   for (const page of pages) {
     if (page.trashed !== trashed) continue;
     const cells = source.properties.map((p) => cellOf(store, p, page));
-    if (words && !cells.some((c) => String(c.text ?? c).toLowerCase().includes(words))) continue;
+    if (words && !cells.some((c) => textOfCell(c).toLowerCase().includes(words))) continue;
     if (found >= offset && rows.length < limit) {
       rows.push({ id: page.id, edited: page.edited, by: store.users.get(page.editedBy)?.name ?? '?', human: store.users.get(page.editedBy)?.type === 'person', cells });
     }
@@ -172,6 +172,8 @@ function table(sim, params) {
   }
   return { ...plainSource(source, store), version: store.version, found, offset, rows };
 }
+
+const textOfCell = (cell) => (Array.isArray(cell) ? cell.map((item) => item.text ?? item).join(', ') : String(cell ?? ''));
 
 // Returns what a cell of the web page shows.
 function cellOf(store, p, page) {
@@ -199,9 +201,9 @@ function changes(sim, params) {
   const since = Number(params.get('since') ?? 0);
   const { store, log } = sim;
   return {
-    version: store.version, requests: log.count, clock: showClock(sim),
+    version: store.version, requests: log.count, mutations: log.ledger.length, clock: showClock(sim),
     ledger: log.ledger.slice(-12).filter((e) => e.ledgerSeq > since).map((e) => ({
-      seq: e.ledgerSeq, t_us: e.t, method: e.method, path: e.path, status: e.status, by: e.by,
+      seq: e.ledgerSeq, t_us: e.t, method: e.method, path: e.path, status: e.status, by: e.by, op: e.by === 'human' ? JSON.parse(e.body).op : undefined,
     })),
   };
 }

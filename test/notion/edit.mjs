@@ -87,7 +87,10 @@ function option(p, name) {
 
 function changes(store, src, given, userId) {
   const full = {};
-  for (const key in given) full[key] = fullValue(property(src, key), given[key]);
+  for (const key in given) {
+    const p = property(src, key);
+    full[p.name] = fullValue(p, given[key]);
+  }
   const pending = new Map();
   const ctx = { userId, connection: null };
   const read = readProperties(store, src, full, 'properties', pending, ctx);

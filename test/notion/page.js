@@ -7,7 +7,7 @@ const READ_ONLY = new Set(['created_time', 'created_by', 'last_edited_time', 'la
 const TYPE_NAMES = { rich_text: 'text', multi_select: 'multi', phone_number: 'phone', created_time: 'created', last_edited_time: 'edited' };
 
 const $ = (id) => document.getElementById(id);
-const state = { tables: [], id: null, table: null, offset: 0, version: -1, cell: null, editor: null, stale: false, asked: 0 };
+const state = { tables: [], id: null, table: null, offset: 0, version: -1, cell: null, editor: null, stale: false, asked: 0, lastWrite: 0 };
 
 // ---- talking to the simulator ----
 
@@ -152,17 +152,23 @@ function drawRows(fresh) {
   if (first) first.tabIndex = 0;
 }
 
-function drawStatus(s) {
+function drawCounts(s) {
   $('clock').textContent = `${s.clock.now.replace('T', ' ').slice(0, 19)} UTC${s.clock.frozen ? ', stopped' : ''}`;
   $('counts').textContent = `${s.requests} requests, ${s.mutations} writes`;
+}
+
+function drawStatus(s) {
+  drawCounts(s);
   $('limits').textContent = s.limits.limit ? `${s.limits.limit} requests a minute` : 'no rate limit';
 }
 
 function drawLog(entries) {
-  if (!entries.length) return;
+  const last = entries[entries.length - 1]?.seq ?? 0;
+  if (last === state.lastWrite) return;
+  state.lastWrite = last;
   $('log').replaceChildren(...entries.reverse().map((e) => {
     const li = element('li');
-    const what = e.by === 'human' ? 'a person' : `${e.method} ${e.path.replace('/v1/', '').replace(/([0-9a-f]{4})[0-9a-f-]{32}/, '$1…')}`;
+    const what = e.by === 'human' ? `a person: ${(e.op ?? 'edit').replace('_', ' ')}` : `${e.method} ${e.path.replace('/v1/', '').replace(/([0-9a-f]{4})[0-9a-f-]{32}/, '$1…')}`;
     li.append(element('span', '', what), element('span', e.status >= 200 && e.status < 300 ? 'status' : 'status bad', e.status || 'lost'));
     return li;
   }));
@@ -198,21 +204,28 @@ async function load(fresh = true) {
     state.stale = true;
     return;
   }
-  const shape = (t) => t && JSON.stringify([t.id, t.properties]);
+  const shape = (t) => t && JSON.stringify([t.id, t.properties.map((p) => [p.id, p.name, p.type])]);
   const same = shape(state.table) === shape(table);
   state.table = table;
   $('name').textContent = table.name || 'Untitled';
+  const at = document.activeElement.closest?.('td[data-column]');
+  const place = at && [at.parentElement.dataset.id, Number(at.dataset.column)];
   if (!same) {
     drawHead();
     $('tbody').replaceChildren();
   }
   drawRows(fresh && same);
+  // a schema that changed must not throw the person who works here out of the table
+  if (place && !same) focusCell(rowElement(place[0])?.children[Math.min(place[1], table.properties.length - 1)]);
 }
+
+const rowElement = (id) => $('tbody').querySelector(`tr[data-id="${id}"]`);
 
 function choose(id) {
   state.id = id;
   state.offset = 0;
   location.hash = id;
+  say('');
   load(false);
 }
 
@@ -221,11 +234,9 @@ async function poll() {
     if (!document.hidden) {
       const c = await ask('changes?since=0');
       $('offline').hidden = true;
-      $('clock').textContent = `${c.clock.now.replace('T', ' ').slice(0, 19)} UTC${c.clock.frozen ? ', stopped' : ''}`;
-      if (c.version !== state.version) {
-        drawLog(c.ledger);
-        await load();
-      }
+      drawLog(c.ledger);
+      drawCounts(c);
+      if (c.version !== state.version) await load();
     }
   } catch {
     // the simulator is away for now: said in the page, asked again in a second
@@ -403,14 +414,14 @@ async function addRow() {
   state.offset = $('newest').checked ? 0 : Math.max(0, Math.floor(state.table.found / PAGE) * PAGE);
   const done = await edit({ op: 'add', data_source_id: state.id, properties: {} }, 'new row');
   if (!done) return;
-  const tr = $('tbody').querySelector(`tr[data-id="${done.page_id}"]`);
+  const tr = rowElement(done.page_id);
   const title = state.table.properties.findIndex((p) => p.type === 'title');
   if (tr) focusCell(tr.children[title]);
 }
 
 async function trashRow(id) {
   const restore = $('trash').checked;
-  const tr = $('tbody').querySelector(`tr[data-id="${id}"]`);
+  const tr = rowElement(id);
   const next = (tr.nextElementSibling ?? tr.previousElementSibling)?.children[0];
   await edit({ op: restore ? 'restore' : 'trash', page_id: id }, restore ? 'row restored' : 'row put into the trash');
   focusCell(next);
