@@ -111,7 +111,7 @@ sub http
 	});
 }
 
-# Returns the mutations so far, in order, as hashes (seq, received_us, method, path, body, status, ...); in
+# Returns the mutations so far, in order, as hashes (seq, t_us, method, path, body, status, ...); in
 # scalar context their number. $since is the seq of the last one not wanted.
 sub ledger
 {
