@@ -17,6 +17,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
@@ -49,7 +50,11 @@ static int64 shortage_until = 0;
 static int64 next_retry = INT64_MAX;	/* of a run */
 static int64 last_sweep = 0;	/* 0: none yet */
 static int	sweeps_to_expiry = 0;
-static bool death_alert = true;	/* an earlier bridge may have opened it */
+/* The alert about its deaths; at first unknown, because an earlier bridge may have opened it. */
+static enum
+{
+	ALERT_UNKNOWN, ALERT_CLOSED, ALERT_OPEN
+}			death_alert = ALERT_UNKNOWN;
 
 static void run_bridge(void);
 static void keep_error(void);
@@ -292,13 +297,21 @@ static void
 find_work(bool *for_sync, bool *for_bridge)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[1] = {INT8ARRAYOID};
-	Datum		values[1] = {angles_runs_in_flight()};
+	Oid			types[2] = {INT8ARRAYOID, TEXTOID};
+	Datum		values[2] = {
+		angles_runs_in_flight(), CStringGetTextDatum(angles_worker_identity())
+	};
+	bool		foreign_links;
 
 	angles_spi_exec(&plan,
 					"SELECT angles.has_work(), EXISTS (SELECT FROM angles.runs "
-					"WHERE state = 'queued' AND id <> ALL ($1))",
-					1, types, values, NULL, SPI_OK_SELECT);
+					"WHERE state = 'queued' AND id <> ALL ($1)), EXISTS (SELECT FROM angles.links "
+					"WHERE identity <> $2 AND state <> 'unlinked')",
+					2, types, values, NULL, SPI_OK_SELECT);
+	foreign_links = strcmp(angles_spi_text(0, 3, CurrentMemoryContext), "t") == 0;
+	/* links of another server come with a dump, after the extension and this process */
+	if (foreign_links != angles_identity_foreign_links)
+		pg_atomic_write_u32(&angles_my_slot->look, 1);
 	*for_sync = strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0;
 	*for_bridge = strcmp(angles_spi_text(0, 2, CurrentMemoryContext), "t") == 0;
 }
@@ -378,15 +391,15 @@ watch_sync_deaths(void)
 	bool		lives = place->state == PLACE_RUNNING &&
 		angles_clock_mono_us() - place->since_us > ANGLES_GOOD_LIFE_US;
 
-	if (place->failures >= DEATHS_TO_ALERT && !lives && !death_alert)
+	if (place->failures >= DEATHS_TO_ALERT && !lives && death_alert != ALERT_OPEN)
 	{
 		angles_alert_open("worker.sync", "critical", "the sync worker dies again and again",
 						  NULL, "Look for its error in the server's log.");
-		death_alert = true;
+		death_alert = ALERT_OPEN;
 	}
-	else if ((place->failures == 0 || lives) && death_alert)
+	else if ((place->failures == 0 || lives) && death_alert != ALERT_CLOSED)
 	{
 		angles_alert_close("worker.sync");
-		death_alert = false;
+		death_alert = ALERT_CLOSED;
 	}
 }

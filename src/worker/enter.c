@@ -121,7 +121,7 @@ angles_worker_enter_sync(Datum main_arg)
 
 	angles_enter_database(KIND_SYNC, main_arg, "angles sync");
 
-	/* no snapshot yet: the lock may have to wait for the end of a CREATE or ALTER EXTENSION */
+	/* the lock without waiting: while somebody drops or alters the extension the bridge waits */
 	StartTransactionCommand();
 	good = angles_extension_find(&angles_my_extension) &&
 		angles_extension_lock(angles_my_extension.oid, AccessShareLock, false) &&

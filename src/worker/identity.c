@@ -38,6 +38,8 @@
 
 #define DIGEST_TEXT_LEN (32 * 2 + 1)
 
+bool		angles_identity_foreign_links = false;
+
 static const AnglesIdentityParts *parts(void);
 static void digest_text(const char *text, char *hex, size_t hex_size);
 static const char *machine_digest(void);
@@ -46,6 +48,8 @@ static bool write_mark(const char *mark);
 static bool read_small_file(const char *path, char *buf, size_t size);
 static const char *why_fenced(const char *recorded, const char *recorded_mark,
 							  const char *recorded_reason);
+static void fence(const char *reason);
+static bool look_at_links(void);
 static char *difference(void);
 
 PG_FUNCTION_INFO_V1(angles_sql_identity_now);
@@ -224,12 +228,8 @@ angles_identity_settle(void)
 {
 	static SPIPlanPtr read_plan = NULL;
 	static SPIPlanPtr promote_plan = NULL;
-	static SPIPlanPtr fence_plan = NULL;
-	static SPIPlanPtr links_plan = NULL;
-	Oid			types[2] = {TEXTOID, TEXTOID};
-	Datum		values[2];
 	const char *reason;
-	bool		links_fenced;
+	bool		own_links;
 
 	if (angles_spi_exec(&read_plan,
 						"SELECT identity, recovery_mark, fence_reason FROM angles.identity",
@@ -238,8 +238,6 @@ angles_identity_settle(void)
 	reason = why_fenced(angles_spi_text(0, 1, CurrentMemoryContext),
 						angles_spi_text(0, 2, CurrentMemoryContext),
 						angles_spi_text(0, 3, CurrentMemoryContext));
-
-	values[0] = CStringGetTextDatum(angles_worker_identity());
 	if (reason != NULL && strcmp(reason, "promoted") == 0)
 	{
 		angles_spi_exec(&promote_plan, "SELECT angles.identity_record('promoted')",
@@ -248,42 +246,61 @@ angles_identity_settle(void)
 		ereport(LOG, (errmsg("angles took the identity of a promoted standby")));
 		reason = NULL;
 	}
+	own_links = look_at_links();
 	if (reason != NULL)
 	{
-		values[0] = CStringGetTextDatum(reason);
-		values[1] = CStringGetTextDatum(parts()->recovery_mark);
-		angles_spi_exec(&fence_plan,
-						"UPDATE angles.identity SET fence_reason = $1, recovery_mark = $2, "
-						"fenced_since = coalesce(fenced_since, pg_catalog.now()) "
-						"WHERE fence_reason IS DISTINCT FROM $1 OR recovery_mark <> $2",
-						2, types, values, NULL, SPI_OK_UPDATE);
-		angles_alert_open("fenced", "critical", "this database may be a copy: angles sends nothing",
-						  difference(),
-						  "Make sure that the original does not sync any more, then run "
-						  "SELECT angles.adopt() in this database.");
+		fence(reason);
 		return true;
 	}
-
-	/* links that came with a dump know another server, though the extension was made here */
-	values[0] = CStringGetTextDatum(angles_worker_identity());
-	angles_spi_exec(&links_plan,
-					"SELECT count(*) FILTER (WHERE identity <> $1) > 0, "
-					"count(*) FILTER (WHERE identity = $1) > 0 "
-					"FROM angles.links WHERE state <> 'unlinked'",
-					1, types, values, NULL, SPI_OK_SELECT);
-	links_fenced = strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0;
-	if (!links_fenced)
+	if (!angles_identity_foreign_links)
 	{
 		angles_alert_close("fenced");
 		return false;
 	}
-	reason = angles_spi_text(0, 2, CurrentMemoryContext);
+	/* links that came with a dump know another server, though the extension was made here */
 	angles_alert_open("fenced", "critical", "some links were made by another server: "
 					  "angles sends nothing for them",
 					  "They came with a dump that was restored here.",
 					  "Make sure that the other server does not sync any more, then run "
 					  "SELECT angles.adopt() in this database.");
-	return strcmp(reason, "f") == 0;
+	return !own_links;
+}
+
+static void
+fence(const char *reason)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		values[2] = {
+		CStringGetTextDatum(reason), CStringGetTextDatum(parts()->recovery_mark)
+	};
+
+	angles_spi_exec(&plan,
+					"UPDATE angles.identity SET fence_reason = $1, recovery_mark = $2, "
+					"fenced_since = coalesce(fenced_since, pg_catalog.now()) "
+					"WHERE fence_reason IS DISTINCT FROM $1 OR recovery_mark <> $2",
+					2, types, values, NULL, SPI_OK_UPDATE);
+	angles_alert_open("fenced", "critical", "this database may be a copy: angles sends nothing",
+					  difference(),
+					  "Make sure that the original does not sync any more, then run "
+					  "SELECT angles.adopt() in this database.");
+}
+
+/* Notes whether links of another server are there; returns whether own ones are. */
+static bool
+look_at_links(void)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(angles_worker_identity())};
+
+	angles_spi_exec(&plan,
+					"SELECT count(*) FILTER (WHERE identity <> $1) > 0, "
+					"count(*) FILTER (WHERE identity = $1) > 0 "
+					"FROM angles.links WHERE state <> 'unlinked'",
+					1, types, values, NULL, SPI_OK_SELECT);
+	angles_identity_foreign_links = strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0;
+	return strcmp(angles_spi_text(0, 2, CurrentMemoryContext), "t") == 0;
 }
 
 /*

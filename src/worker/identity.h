@@ -22,4 +22,7 @@ extern void angles_identity_read_parts(AnglesIdentityParts *parts);
  */
 extern bool angles_identity_settle(void);
 
+/* What angles_identity_settle() last found of links: some were made by another server. */
+extern bool angles_identity_foreign_links;
+
 #endif							/* ANGLES_IDENTITY_H */

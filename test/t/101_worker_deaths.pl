@@ -84,6 +84,23 @@ $pid{sync} = another('sync', $pid{sync});
 $node->wait_sql("SELECT generation > $generation FROM angles.worker_generation",
 	'B4: the next one has a higher number');
 
+# ---- again and again ----
+
+$node->configure('angles.sweep_interval' => '1s');
+for (1 .. 5)
+{
+	$node->kill_worker('sync', 'TERM');
+	$pid{sync} = another('sync', $pid{sync});
+}
+$node->wait_sql("SELECT count(*) = 1 FROM angles.alerts WHERE fingerprint = 'worker.sync' AND closed_at IS NULL",
+	'a sync worker that dies again and again opens an alert');
+# as if it had lived for two minutes
+$node->configure('angles.test_clock_offset' => '120s');
+$node->wait_sql("SELECT count(*) = 0 FROM angles.alerts WHERE fingerprint = 'worker.sync' AND closed_at IS NULL",
+	'which closes when it lives');
+is_deeply([ $node->worker_pids('sync') ], [ $pid{sync} ], 'it is the same one');
+$node->configure('angles.test_clock_offset' => undef, 'angles.sweep_interval' => '1h');
+
 # ---- SIGKILL: the server restarts itself ----
 
 for my $kind (qw(sync bridge launcher))

@@ -1,4 +1,5 @@
 # Requests, runs, alerts, the audit trail, and who may do what.
+# valgrind: yes
 use strict;
 use warnings;
 
@@ -141,6 +142,20 @@ $node->crash;
 $node->wait_sql("SELECT crashes = 1 AND attempt = 2 FROM angles.runs WHERE id = $id",
 	'crash of the server: the run counts as crashed and comes again');
 $node->sql("SELECT angles.cancel($id)");
+
+# ---- old runs ----
+
+$node->sql(q{INSERT INTO angles.runs (task, state, requested_at)
+	SELECT 'check_notion', 'succeeded', now() - interval '31 days' FROM generate_series(1, 20)});
+$node->sql(q{INSERT INTO angles.runs (task, state, requested_at, next_attempt_at)
+	VALUES ('check_notion', 'failed', now() - interval '31 days', now() + interval '1 day')});
+$before = $node->sql("SELECT count(*) FROM angles.runs WHERE requested_at > now() - interval '30 days'");
+$node->kill_worker('bridge', 'TERM');
+$node->wait_sql("SELECT count(*) = 1 FROM angles.runs WHERE requested_at < now() - interval '30 days'",
+	'runs older than 30 days are deleted, but for one that is not over');
+is($node->sql("SELECT count(*) FROM angles.runs WHERE requested_at > now() - interval '30 days'"), $before,
+	'younger ones stay');
+$node->sql("SELECT angles.cancel(id) FROM angles.runs WHERE next_attempt_at IS NOT NULL");
 
 # ---- too many at once ----
 
