@@ -38,11 +38,20 @@ function explain(errors) {
   return [...new Set(texts)].slice(0, 6).join('; ') || errors[0].message;
 }
 
-export class Schemas {
-  constructor() {
-    const closed = createGenerator({
+// The generator's errors carry its whole tree: only what they say is passed on.
+function generate() {
+  try {
+    return createGenerator({
       path: here('./types.ts'), tsconfig: here('./tsconfig.json'), type: '*', skipTypeCheck: true,
     }).createSchema('*');
+  } catch (e) {
+    throw new Error(`no schema could be made of types.ts: ${e.message}`);
+  }
+}
+
+export class Schemas {
+  constructor() {
+    const closed = generate();
     this.names = new Set(Object.keys(closed.definitions));
     this.closed = this.compiler(closed);
     this.open = this.compiler(opened(closed));

@@ -1,14 +1,11 @@
 // types.ts
-//	What the JSON schemas are made from: the types that the official client publishes, under names of
-//	our own (schema.mjs). Where the client allows a partial object, an answer of the simulator must
-//	be the full one: else nearly everything would pass.
-import type * as E from "@notionhq/client";
-
-type Full<List, Item> = Omit<List, "results"> & { results: Item[] };
+//	The official client's published types under names of our own: schema.mjs makes a JSON schema of
+//	each. Answers are named by their full form alone: the partial forms would let anything pass.
+import type * as E from "@notionhq/client/build/src/api-endpoints";
 
 export type ReqGetSelf = E.GetSelfParameters;
-export type ReqGetUser = E.GetUserParameters;
 export type ReqListUsers = E.ListUsersParameters;
+export type ReqGetUser = E.GetUserParameters;
 export type ReqCreateDatabase = E.CreateDatabaseParameters;
 export type ReqGetDatabase = E.GetDatabaseParameters;
 export type ReqUpdateDatabase = E.UpdateDatabaseParameters;
@@ -24,36 +21,35 @@ export type ReqMovePage = E.MovePageParameters;
 export type ReqGetPageProperty = E.GetPagePropertyParameters;
 export type ReqGetMarkdown = E.GetPageMarkdownParameters;
 export type ReqUpdateMarkdown = E.UpdatePageMarkdownParameters;
+export type ReqSearch = E.SearchParameters;
 export type ReqGetBlock = E.GetBlockParameters;
 export type ReqDeleteBlock = E.DeleteBlockParameters;
-export type ReqListBlocks = E.ListBlockChildrenParameters;
-export type ReqAppendBlocks = E.AppendBlockChildrenParameters;
+export type ReqListChildren = E.ListBlockChildrenParameters;
+export type ReqAppendChildren = E.AppendBlockChildrenParameters;
 export type ReqCreateComment = E.CreateCommentParameters;
 export type ReqListComments = E.ListCommentsParameters;
 export type ReqGetComment = E.GetCommentParameters;
-export type ReqSearch = E.SearchParameters;
+
+type ListOf<List, Item> = Omit<List, "results"> & { results: Item[] };
 
 export type ResUser = E.UserObjectResponse;
 export type ResUsers = E.ListUsersResponse;
 export type ResDatabase = E.DatabaseObjectResponse;
 export type ResDataSource = E.DataSourceObjectResponse;
-export type ResQuery = Full<E.QueryDataSourceResponse, E.PageObjectResponse>;
-export type ResTemplates = E.ListDataSourceTemplatesResponse;
 export type ResPage = E.PageObjectResponse;
+export type ResQuery = ListOf<E.QueryDataSourceResponse, E.PageObjectResponse>;
+export type ResSearch = ListOf<E.SearchResponse, E.PageObjectResponse | E.DataSourceObjectResponse>;
 export type ResPageProperty = E.GetPagePropertyResponse;
-export type ResMarkdown = E.GetPageMarkdownResponse;
+export type ResMarkdown = E.PageMarkdownResponse;
+export type ResTemplates = E.ListDataSourceTemplatesResponse;
 export type ResBlock = E.BlockObjectResponse;
-export type ResBlocks = Full<E.ListBlockChildrenResponse, E.BlockObjectResponse>;
+export type ResBlocks = ListOf<E.ListBlockChildrenResponse, E.BlockObjectResponse>;
 export type ResComment = E.CommentObjectResponse;
-export type ResComments = Full<E.ListCommentsResponse, E.CommentObjectResponse>;
-export type ResSearch = Full<E.SearchResponse, E.PageObjectResponse | E.DataSourceObjectResponse>;
+export type ResComments = E.ListCommentsResponse;
 
-// The envelope of errors; the codes are those of the client's APIErrorCode.
-export type ResError = {
-    object: "error";
-    status: number;
-    code: `${E.APIErrorCode}` | "missing_version" | "bad_gateway" | "database_connection_unavailable" | "row_limit_exceeded";
-    message: string;
-    request_id: string;
-    additional_data?: Record<string, string | string[]>;
-};
+export type Event =
+    | E.PageCreatedWebhookPayload | E.PagePropertiesUpdatedWebhookPayload | E.PageContentUpdatedWebhookPayload
+    | E.PageDeletedWebhookPayload | E.PageUndeletedWebhookPayload | E.PageMovedWebhookPayload
+    | E.DataSourceCreatedWebhookPayload | E.DataSourceSchemaUpdatedWebhookPayload | E.DataSourceDeletedWebhookPayload
+    | E.DataSourceUndeletedWebhookPayload | E.DatabaseCreatedWebhookPayload | E.DatabaseDeletedWebhookPayload
+    | E.DatabaseUndeletedWebhookPayload | E.CommentCreatedWebhookPayload;
