@@ -303,6 +303,7 @@ start_check(Engine *engine, ActiveCall *active)
 {
 	ListCell   *lc;
 	Action	   *action;
+	MemoryContext old;
 
 	active->is_check = true;
 	if (engine->token == NULL)
@@ -315,13 +316,14 @@ start_check(Engine *engine, ActiveCall *active)
 	}
 	action = angles_action_make(engine, ACTION_CHECK, 0);
 	action->step = CHECK_ME;
+	old = MemoryContextSwitchTo(action->context);
 	action->request = angles_notion_me();
+	MemoryContextSwitchTo(old);
 	angles_action_ready(engine, action);
 	active->steps_left = 1;
 	foreach(lc, angles_links())
 	{
 		Link	   *link = (Link *) lfirst(lc);
-		MemoryContext old;
 
 		if (link->data_source_id == NULL)
 			continue;

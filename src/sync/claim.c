@@ -288,8 +288,11 @@ plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries)
 		plan_entry(engine, marks, link, entries[i], &lookup);
 	if (lookup != NULL)
 	{
+		MemoryContext old = MemoryContextSwitchTo(lookup->context);
+
 		lookup->request = angles_notion_find_keys(link->data_source_id, &link->key_column->c,
 												  lookup->keys);
+		MemoryContextSwitchTo(old);
 		angles_action_ready(engine, lookup);
 	}
 }

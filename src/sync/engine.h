@@ -128,6 +128,7 @@ typedef struct Action
 	int			attempts;
 	int64		not_before_us;	/* angles_clock_mono_us() before which it is not sent again */
 	NotionRequest *request;
+	bool		replan;			/* it was never sent: its link changed meanwhile */
 	int			n_written;
 	char	  **written_ids;	/* property ids, and the local canonical values that were written */
 	char	  **written_locals;

@@ -376,9 +376,7 @@ must_be_planned_again(Engine *engine, Action *action)
 		return false;
 	action->answer = MemoryContextAllocZero(action->context, sizeof(NotionAnswer));
 	action->answer->verdict = NOTION_RETRY;
-	action->answer->code = "replanned";
-	action->answer->message = "the link changed before this was sent";
-	action->answer->retry_after_s = -1;
+	action->replan = true;
 	dlist_delete(&action->node);
 	engine->n_ready--;
 	dlist_push_tail(&engine->done, &action->node);

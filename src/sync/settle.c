@@ -355,6 +355,17 @@ settle_failure(Engine *engine, Outcome *out, Action *action)
 	int64		delay = angles_backoff_us(action->attempts + 1, answer->retry_after_s);
 	ListCell   *lc;
 
+	if (action->replan)
+	{
+		/* it never left: the row is planned anew, at once */
+		foreach(lc, keys)
+		{
+			if (action->kind == ACTION_CREATE)
+				angles_rows_add(&out->absent, link->id, (char *) lfirst(lc));
+			angles_rows_add(&out->again, link->id, (char *) lfirst(lc));
+		}
+		return;
+	}
 	foreach(lc, keys)
 	{
 		char	   *key = (char *) lfirst(lc);

@@ -1,0 +1,173 @@
+#!/bin/bash
+# The demo: a private server and a simulated Notion, filled, linked, changed, and left running.
+#
+#	demo.sh start	installs what is missing, builds, shows it; a demo that runs is replaced
+#	demo.sh stop	ends it
+#
+# Everything is below DEMO_DIR (default .demo): the build, a copy of PostgreSQL, the data. No server or
+# installed angles of this machine is touched; but for missing packages nothing is installed.
+set -uo pipefail
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+. "$TOP/test/lib/common.sh"
+CHECK_DIR=${DEMO_DIR:-$TOP/.demo}
+HERE=$CHECK_DIR
+export LC_ALL=C.UTF-8
+unset PGHOST PGPORT PGUSER PGDATABASE PGOPTIONS PGDATA PERL5LIB NODE_OPTIONS MAKEFLAGS MFLAGS
+unset NOTION_TOKEN NOTION_DATABASE_ID
+
+say() { printf '\n== %s\n' "$*"; }
+note() { printf '   %s\n' "$*"; }
+sql() { "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 -d demo "$@" 9>&-; }
+ask() { sql -At -c "$1"; }
+
+# Waits for a query to answer t; shows the answer of another one meanwhile, when it changes.
+wait_for() {
+  local question=$1 progress=$2 seen= now
+  for ((i = 0; i < 600; i++)); do
+    [ "$(ask "$question")" = t ] && return 0
+    now=$(ask "$progress")
+    [ "$now" = "$seen" ] || note "$now"
+    seen=$now
+    ask 'SELECT pg_sleep(0.1)' > /dev/null
+  done
+  die "this takes too long; look at $RUN/demo.log"
+}
+
+stop_demo() {
+  local pid
+  if [ -f "$DIR/sim.pid" ]; then
+    pid=$(cat "$DIR/sim.pid")
+    # only when that process still is the simulator
+    if tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -q 'notion/server.mjs'; then
+      kill "$pid"
+    fi
+    rm -f "$DIR/sim.pid"
+  fi
+  [ ! -f "$RUN/demo/postmaster.pid" ] || end_server "$RUN/demo"
+  [ ! -f "$DIR/sockets" ] || rm -rf "$(cat "$DIR/sockets")"
+  rm -f "$DIR/sockets" "$HERE/env"
+}
+
+build() {
+  copy_tree build
+  copy_postgres pg
+  as_user make -s -C "$DIR/build" PG_CONFIG="$PG_BIN/pg_config" all install \
+    > "$DIR/build.log" 2>&1 || { tail -n 30 "$DIR/build.log"; die "the build failed; see $DIR/build.log"; }
+}
+
+start_simulator() {
+  local node
+  node=$(command -v node) || die "node is missing"
+  rm -f "$DIR/sim.port"
+  # root's node may stand where the other user cannot go; a copy of the simulator is in the build
+  as_user "$node" "$DIR/build/test/notion/server.mjs" --port 0 --port-file "$DIR/sim.port" --limit 0 \
+    < /dev/null > "$RUN/notion.log" 2>&1 &
+  echo $! > "$DIR/sim.pid"
+  disown
+  for ((i = 0; i < 200; i++)); do
+    [ -s "$DIR/sim.port" ] && break
+    kill -0 "$(cat "$DIR/sim.pid")" 2>/dev/null || { cat "$RUN/notion.log"; die "the simulator ended"; }
+    read -rt 0.05 < <(:) || true
+  done
+  NOTION_URL=http://127.0.0.1:$(tr -dc 0-9 < "$DIR/sim.port")
+}
+
+start_demo() {
+  "$TOP/test/bin/deps" iso-codes || exit 1
+  use_check_dir
+  RUN=$DIR/run
+  as_user mkdir -p "$RUN"
+  exec 9> "$DIR/lock"
+  flock -n 9 || die "another demo is being started"
+  stop_demo
+  say "building"
+  build
+  SECONDS=0
+
+  say "starting a server and a simulated Notion of our own"
+  SOCKETS=$(as_user mktemp -d /tmp/angles-demo.XXXXXX)
+  echo "$SOCKETS" > "$DIR/sockets"
+  start_simulator
+  note "Notion: $NOTION_URL (its rate limits are lifted; the real service allows 180 or 600 requests a minute)"
+  start_server demo shared_preload_libraries=pg_cron,angles cron.database_name=demo \
+    cron.use_background_workers=on angles.notion_url="$NOTION_URL" angles.notion_token=ntn_demo \
+    angles.notion_rate_limit=0 angles.notion_parent=00000000-0000-4000-8000-000000000001 ||
+    die "the server did not start"
+  as_user "$PG_BIN/createdb" demo || die "could not make the database"
+  fill
+  show
+  write_env
+  say "done in $SECONDS s. It is left running:"
+  note "the Notion side   $NOTION_URL"
+  note "the PostgreSQL    . $HERE/env && $PG_BIN/psql"
+  note "try               UPDATE decisions SET status = 'decided' WHERE id = 1;"
+  note "the end           make demo-stop"
+}
+
+fill() {
+  local json=/usr/share/iso-codes/json
+
+  say "making the starter tables, and loading countries and their subdivisions"
+  note "(Debian's iso-codes, LGPL 2.1 or later)"
+  sql -c 'CREATE EXTENSION pg_cron' -c 'CREATE EXTENSION angles' || exit 1
+  sql -c "SELECT angles.create_tables('public')" > /dev/null || exit 1
+  sql -v countries="$(cat "$json/iso_3166-1.json")" -v parts="$(subdivisions "$json")" \
+    -f "$TOP/test/demo/fill.sql" || die "could not load the data"
+}
+
+# Only those of a few countries: at most 500 rows shall be linked.
+subdivisions() {
+  node -e '
+    const all = JSON.parse(require("fs").readFileSync(process.argv[1] + "/iso_3166-2.json"))["3166-2"];
+    console.log(JSON.stringify(all.filter(s => /^(AT|BE|CH|DE|NL)-/.test(s.code))));' "$1"
+}
+
+show() {
+  say "what a link of \"subdivisions\" would be (dry run; nothing is sent)"
+  sql -c "SELECT * FROM angles.link('subdivisions', dry_run => true)"
+  say "linking five tables, parents first"
+  for table in decisions memories activities countries subdivisions; do
+    ask "SELECT count(*) FROM angles.link('$table')" > /dev/null || exit 1
+    note "$table"
+  done
+  wait_for "SELECT bool_and(state = 'active') AND NOT EXISTS (SELECT FROM angles.queue) FROM angles.links" \
+    "SELECT format('%s pages made, %s changes waiting', (SELECT count(*) FROM angles.pages WHERE state = 'live'), (SELECT count(*) FROM angles.queue))"
+  note "$(ask "SELECT count(*) || ' rows are pages now' FROM angles.pages WHERE state = 'live'")"
+
+  say "changing rows: one decided, one added with two activities, one deleted"
+  sql -c "UPDATE decisions SET status = 'decided', decided_on = current_date WHERE id = 1" \
+    -c "WITH d AS (INSERT INTO decisions (title, tags) VALUES ('Keep everything in PostgreSQL', '{architecture}') RETURNING id)
+        INSERT INTO activities (title, decision, minutes) SELECT a, id, 30 FROM d, unnest(ARRAY['Write it down', 'Tell everybody']) a" \
+    -c "DELETE FROM memories WHERE id = 2" || exit 1
+  say "what Notion received (its ledger, the last entries)"
+  sql -c 'SELECT "table", created, updated, trashed FROM angles.sync_notion()'
+  node -e '
+    fetch(process.argv[1] + "/_sim/ledger").then(r => r.text()).then(t => {
+      const l = t.trim().split("\n").map(JSON.parse).slice(-5);
+      for (const e of l) console.log("   " + new Date(e.t_us / 1000).toISOString().slice(11, 23), e.method,
+        e.path.slice(0, 52).padEnd(52), e.status, JSON.stringify(e.body.properties ?? e.body).slice(0, 90));
+    });' "$NOTION_URL"
+  say "angles.status"
+  sql -c "SELECT * FROM angles.status"
+}
+
+write_env() {
+  cat > "$HERE/env" <<ENV
+export PGHOST='$SOCKETS' PGPORT=5432 PGUSER=postgres PGDATABASE=demo
+export NOTION_URL='$NOTION_URL'
+ENV
+}
+
+case ${1:-} in
+  start) start_demo ;;
+  stop)
+    use_check_dir
+    RUN=$DIR/run
+    export SYSTEM_PG_CONFIG=${PG_CONFIG:-pg_config}
+    if [ -d "$DIR/pg" ]; then copy_postgres pg; fi
+    stop_demo
+    echo "the demo has ended"
+    ;;
+  *) die "say start or stop" ;;
+esac
