@@ -54,7 +54,7 @@ static void look_for_secrets(LinkMap *map, MapRow *row, bool named);
 static void choose_title(LinkMap *map, const char *title_column);
 static void add_key(LinkMap *map);
 static void check_names(LinkMap *map);
-static void refuse(Oid relid, const char *why, const char *hint) pg_attribute_noreturn();
+ANGLES_NORETURN static void refuse(Oid relid, const char *why, const char *hint);
 
 void
 angles_linkmap_check_table(Oid relid)
