@@ -36,10 +36,12 @@ wait_for() {
 
 stop_demo() {
   local pid
+  if [ -d "$DIR/pg" ]; then copy_postgres pg; fi
   if [ -f "$DIR/sim.pid" ]; then
     pid=$(cat "$DIR/sim.pid")
     # only when that process still is the simulator
-    if tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -q 'notion/server.mjs'; then
+    if [ -r "/proc/$pid/cmdline" ] &&
+      tr '\0' ' ' < "/proc/$pid/cmdline" | grep -q 'notion/server.mjs'; then
       kill "$pid"
     fi
     rm -f "$DIR/sim.pid"
@@ -61,8 +63,9 @@ start_simulator() {
   node=$(command -v node) || die "node is missing"
   rm -f "$DIR/sim.port"
   # root's node may stand where the other user cannot go; a copy of the simulator is in the build
-  as_user "$node" "$DIR/build/test/notion/server.mjs" --port 0 --port-file "$DIR/sim.port" --limit 0 \
-    < /dev/null > "$RUN/notion.log" 2>&1 &
+  # exec: the process that is waited for is the simulator itself, and it does not hold our lock
+  (exec ${RUN_AS[@]+"${RUN_AS[@]}"} "$node" "$DIR/build/test/notion/server.mjs" --port 0 \
+    --port-file "$DIR/sim.port" --limit 0 < /dev/null > "$RUN/notion.log" 2>&1 9>&-) &
   echo $! > "$DIR/sim.pid"
   disown
   for ((i = 0; i < 200; i++)); do
@@ -140,8 +143,8 @@ show() {
     -c "WITH d AS (INSERT INTO decisions (title, tags) VALUES ('Keep everything in PostgreSQL', '{architecture}') RETURNING id)
         INSERT INTO activities (title, decision, minutes) SELECT a, id, 30 FROM d, unnest(ARRAY['Write it down', 'Tell everybody']) a" \
     -c "DELETE FROM memories WHERE id = 2" || exit 1
-  say "what Notion received (its ledger, the last entries)"
-  sql -c 'SELECT "table", created, updated, trashed FROM angles.sync_notion()'
+  ask 'SELECT count(*) FROM angles.sync_notion()' > /dev/null || exit 1
+  say "what Notion received by itself meanwhile (the end of its ledger)"
   node -e '
     fetch(process.argv[1] + "/_sim/ledger").then(r => r.text()).then(t => {
       const l = t.trim().split("\n").map(JSON.parse).slice(-5);
@@ -163,9 +166,8 @@ case ${1:-} in
   start) start_demo ;;
   stop)
     use_check_dir
+    exec 9> "$DIR/lock"
     RUN=$DIR/run
-    export SYSTEM_PG_CONFIG=${PG_CONFIG:-pg_config}
-    if [ -d "$DIR/pg" ]; then copy_postgres pg; fi
     stop_demo
     echo "the demo has ended"
     ;;
