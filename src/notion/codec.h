@@ -5,7 +5,8 @@
  * The canonical form is a JSON text that is equal (strcmp) exactly when two values mean the same
  * on both sides: null, "text", 12.5, true, ["a","b"] (sorted, no doubles), {"start":"2026-11-01"}.
  * local --canon_local--> canon --append_write--> Notion --canon_remote--> canon --to_sql--> local
- * Promise: canon_remote(what append_write(c) stores) = c, and canon_local(to_sql(c)) = c.
+ * Promise for each c that canon_local gives: canon_remote(what append_write(c) stores) = c, and
+ * canon_local(to_sql(c)) = c. The table of types and what is lost on purpose stands in README.md.
  */
 #ifndef ANGLES_CODEC_H
 #define ANGLES_CODEC_H
@@ -78,7 +79,8 @@ extern char *angles_codec_canon_local(const AnglesColumn *column, Datum value, b
 /*
  * Canonical form of a property object as Notion answers it ({"id","type","<type>":...}), or NULL
  * and
- * *problem. *truncated is set when Notion gave only the first part (relation has_more).
+ * *problem. *truncated is set when Notion gave only the first part (relation has_more). Whatever
+ * its shape, a property never raises an error, and what cannot be read is a problem, not empty.
  */
 extern char *angles_codec_canon_remote(const AnglesColumn *column, JsonbContainer *property,
 									   bool *truncated, char **problem);
@@ -91,7 +93,9 @@ extern void angles_codec_append_write(StringInfo buf, const AnglesColumn *column
 
 /*
  * Input text for the column's type of a canonical value (NULL for an SQL null), or *problem.
- * Example: a select's "a" gives a; a multi_select's ["a","b"] gives {a,b}.
+ * Example: a select's "a" gives a; a multi_select's ["a","b"] gives {"a","b"}. The type's input and
+ * the column's length or scale still decide: the caller takes the canonical form of the value that
+ * came of it, and one that differs could not be held.
  */
 extern char *angles_codec_to_sql(const AnglesColumn *column, const char *canon, char **problem);
 

@@ -12,10 +12,8 @@
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/date.h"
-#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
-#include "utils/timestamp.h"
 
 #include "core/json.h"
 #include "core/txn.h"
@@ -25,20 +23,24 @@
 /* Integers beyond this are not all doubles (IEEE 754). */
 #define MAX_EXACT INT64CONST(9007199254740992)
 
-/* Decimal digits that survive a double whatever they are (IEEE 754, DBL_DIG). */
-#define MAX_DIGITS 15
-
 /* Values of a multi_select or relation in one write (reference, section 5). */
 #define MAX_VALUES 100
 
+/* Bytes of JSON of one text: a request of 500 KB is refused (same section). */
+#define MAX_TEXT_BYTES 490000
+
 static char *canon_number(Oid type, Datum value, char **problem);
-static bool decimal_fits(const char *text);
+static bool survives_a_double(const char *text, double number);
 static char *canon_text(const AnglesColumn *column, const char *text, char **problem);
 static char *canon_array(const AnglesColumn *column, Datum value, Oid element, char **problem);
-static char *canon_date(Oid type, Datum value, char **problem);
+static char *output_text(Oid type, Oid output, Datum value);
+static bool has_utf8_form(const char *text);
+static void utf8_job(void *arg);
+static bool differ_by_more_than_case(char **texts, int n);
+static char *null_to_sql(const AnglesColumn *column, char **problem);
+static char *number_to_sql(const AnglesColumn *column, const char *canon, char **problem);
 static int	compare_text(const void *a, const void *b);
 static char *array_to_sql(JsonbContainer *array);
-static char *date_to_sql(const AnglesColumn *column, JsonbContainer *date, char **problem);
 
 char *
 angles_codec_canon_local(const AnglesColumn *column, Datum value, bool isnull, char **problem)
@@ -58,7 +60,7 @@ angles_codec_canon_local(const AnglesColumn *column, Datum value, bool isnull, c
 		case ANGLES_PROP_CHECKBOX:
 			return pstrdup(DatumGetBool(value) ? "true" : "false");
 		case ANGLES_PROP_DATE:
-			return canon_date(type, value, problem);
+			return angles_codec_local_date(type, value, problem);
 		case ANGLES_PROP_MULTI_SELECT:
 			return canon_array(column, value, get_element_type(type), problem);
 		default:
@@ -67,7 +69,23 @@ angles_codec_canon_local(const AnglesColumn *column, Datum value, bool isnull, c
 	if (type == BOOLOID && column->type == ANGLES_PROP_SELECT)
 		return pstrdup(DatumGetBool(value) ? "\"true\"" : "\"false\"");
 	getTypeOutputInfo(type, &output, &varlena);
-	return canon_text(column, OidOutputFunctionCall(output, value), problem);
+	return canon_text(column, output_text(type, output, value), problem);
+}
+
+/* What the type prints, without the blanks that fill up a char(n) and mean nothing. */
+static char *
+output_text(Oid type, Oid output, Datum value)
+{
+	char	   *text = OidOutputFunctionCall(output, value);
+
+	if (type == BPCHAROID)
+	{
+		char	   *end = text + strlen(text);
+
+		while (end > text && end[-1] == ' ')
+			*--end = '\0';
+	}
+	return text;
 }
 
 /* ---- numbers ---- */
@@ -98,34 +116,23 @@ canon_number(Oid type, Datum value, char **problem)
 	else if (type == INT8OID && (DatumGetInt64(value) > MAX_EXACT ||
 								 DatumGetInt64(value) < -MAX_EXACT))
 		*problem = "an integer beyond 2^53 would be rounded in Notion; map the column as rich_text";
-	else if (type == NUMERICOID && !decimal_fits(text))
-		*problem = "a number of more than 15 digits would be rounded in Notion; map the column as "
+	else if (type == NUMERICOID && !survives_a_double(text, number))
+		*problem = "a number with so many digits would be rounded in Notion; map the column as "
 			"rich_text";
 	return *problem ? NULL : angles_codec_number(number);
 }
 
-/* Whether a decimal has at most 15 significant digits. */
+/* Whether the double gives back the very decimal: all of 15 digits do, of 16 and 17 some. */
 static bool
-decimal_fits(const char *text)
+survives_a_double(const char *text, double number)
 {
-	int			digits = 0;
-	int			zeros = 0;
+	Datum		before = DirectFunctionCall3(numeric_in, CStringGetDatum(text),
+											 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	Datum		after = DirectFunctionCall3(numeric_in,
+											CStringGetDatum(angles_codec_number(number)),
+											ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 
-	for (; *text; text++)
-	{
-		if (*text < '0' || *text > '9')
-			continue;
-		if (*text == '0')
-		{
-			/* zeros count once another digit follows them */
-			if (digits > 0)
-				zeros++;
-			continue;
-		}
-		digits += zeros + 1;
-		zeros = 0;
-	}
-	return digits <= MAX_DIGITS;
+	return DatumGetBool(DirectFunctionCall2(numeric_eq, before, after));
 }
 
 /* ---- texts ---- */
@@ -138,13 +145,18 @@ canon_text(const AnglesColumn *column, const char *text, char **problem)
 
 	if (text[0] == '\0')
 		return pstrdup("null");
+	if (!has_utf8_form(text))
+	{
+		*problem = "the text holds bytes that are no characters of UTF-8";
+		return NULL;
+	}
 	switch (column->type)
 	{
 		case ANGLES_PROP_SELECT:
 		case ANGLES_PROP_STATUS:
 			if (strchr(text, ',') != NULL)
 				*problem = "an option in Notion cannot hold a comma; map the column as rich_text";
-			limit = 100;
+			limit = ANGLES_OPTION_UNITS;
 			break;
 		case ANGLES_PROP_URL:
 			limit = 2000;
@@ -166,7 +178,26 @@ canon_text(const AnglesColumn *column, const char *text, char **problem)
 		return NULL;
 	initStringInfo(&buf);
 	angles_json_append_string(&buf, text);
+	if (buf.len > MAX_TEXT_BYTES)
+	{
+		*problem = "the text is longer than the 500 KB that Notion takes in one request";
+		return NULL;
+	}
 	return buf.data;
+}
+
+/* A database in SQL_ASCII holds any bytes; some Asian encodings hold characters of their own. */
+static bool
+has_utf8_form(const char *text)
+{
+	return GetDatabaseEncoding() == PG_UTF8 ||
+		angles_try_pure(utf8_job, unconstify(char *, text)) == NULL;
+}
+
+static void
+utf8_job(void *arg)
+{
+	(void) angles_json_to_utf8((char *) arg);
 }
 
 static char *
@@ -198,22 +229,38 @@ canon_array(const AnglesColumn *column, Datum value, Oid element, char **problem
 			*problem = "a multi_select cannot hold null; map the column as rich_text";
 			break;
 		}
-		texts[i] = OidOutputFunctionCall(output, elements[i]);
-		if (texts[i][0] == '\0' || strchr(texts[i], ',') != NULL ||
-			angles_codec_utf16_length(texts[i]) > 100)
+		texts[i] = output_text(element, output, elements[i]);
+		if (!has_utf8_form(texts[i]))
+			*problem = "the text holds bytes that are no characters of UTF-8";
+		else if (texts[i][0] == '\0' || strchr(texts[i], ',') != NULL ||
+				 angles_codec_utf16_length(texts[i]) > ANGLES_OPTION_UNITS)
 			*problem = "an option in Notion is 1 to 100 characters without a comma; map the column "
 				"as rich_text";
 	}
-	if (*problem)
-		return NULL;
-	return angles_codec_set(texts, n, false, problem);
+	if (*problem == NULL && !differ_by_more_than_case(texts, n))
+		*problem = "a multi_select holds a value once, whatever its case; map the column as "
+			"rich_text";
+	return *problem ? NULL : angles_codec_set(texts, n);
+}
+
+static bool
+differ_by_more_than_case(char **texts, int n)
+{
+	char	  **folded = palloc(Max(n, 1) * sizeof(char *));
+
+	for (int i = 0; i < n; i++)
+		folded[i] = angles_codec_fold(texts[i]);
+	qsort(folded, n, sizeof(char *), compare_text);
+	for (int i = 1; i < n; i++)
+		if (strcmp(folded[i], folded[i - 1]) == 0)
+			return false;
+	return true;
 }
 
 char *
-angles_codec_set(char **texts, int n, bool merge_doubles, char **problem)
+angles_codec_set(char **texts, int n)
 {
 	StringInfoData buf;
-	bool		first = true;
 
 	qsort(texts, n, sizeof(char *), compare_text);
 	initStringInfo(&buf);
@@ -221,15 +268,9 @@ angles_codec_set(char **texts, int n, bool merge_doubles, char **problem)
 	for (int i = 0; i < n; i++)
 	{
 		if (i > 0 && strcmp(texts[i], texts[i - 1]) == 0)
-		{
-			if (merge_doubles)
-				continue;
-			*problem = "a multi_select holds a value once; map the column as rich_text";
-			return NULL;
-		}
-		if (!first)
+			continue;
+		if (i > 0)
 			appendStringInfoChar(&buf, ',');
-		first = false;
 		angles_json_append_string(&buf, texts[i]);
 	}
 	appendStringInfoChar(&buf, ']');
@@ -242,88 +283,65 @@ compare_text(const void *a, const void *b)
 	return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
-/* ---- dates ---- */
-
-char *
-angles_codec_timestamp(TimestampTz at)
-{
-	struct pg_tm tm;
-	fsec_t		fsec;
-
-	/* timestamps are UTC inside; no time zone is asked for, so the session's plays no part */
-	if (timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0 || tm.tm_year < 1 || tm.tm_year > 9999)
-		return NULL;
-	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%03d+00:00", tm.tm_year, tm.tm_mon, tm.tm_mday,
-					tm.tm_hour, tm.tm_min, tm.tm_sec, (int) (fsec / 1000));
-}
-
-static char *
-canon_date(Oid type, Datum value, char **problem)
-{
-	char	   *start = NULL;
-
-	if (type == DATEOID)
-	{
-		DateADT		date = DatumGetDateADT(value);
-		int			year;
-		int			month;
-		int			day;
-
-		if (!DATE_NOT_FINITE(date))
-		{
-			j2date(date + POSTGRES_EPOCH_JDATE, &year, &month, &day);
-			if (year >= 1 && year <= 9999)
-				start = psprintf("%04d-%02d-%02d", year, month, day);
-		}
-	}
-	else if (!TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(value)))
-		start = angles_codec_timestamp(DatumGetTimestampTz(value));
-	if (start == NULL)
-	{
-		*problem = "Notion's dates know no infinity and only the years 1 to 9999; map the column as "
-			"rich_text";
-		return NULL;
-	}
-	return psprintf("{\"start\":\"%s\"}", start);
-}
-
 /* ---- back to SQL ---- */
 
 char *
 angles_codec_to_sql(const AnglesColumn *column, const char *canon, char **problem)
 {
-	Jsonb	   *json = angles_json_parse(canon, strlen(canon), problem);
-	Oid			type = getBaseType(column->typid);
+	Jsonb	   *json = angles_codec_parse(canon);
 	JsonbValue	value;
+	char	   *text;
 
-	if (json == NULL)
-		return NULL;
+	*problem = NULL;
 	if (!JB_ROOT_IS_SCALAR(json))
 		return JB_ROOT_IS_ARRAY(json) ? array_to_sql(&json->root)
-			: date_to_sql(column, &json->root, problem);
+			: angles_codec_date_to_sql(column, &json->root, problem);
 	JsonbExtractScalar(&json->root, &value);
 	switch (value.type)
 	{
 		case jbvNull:
-			return NULL;
+			return null_to_sql(column, problem);
 		case jbvBool:
 			return pstrdup(value.val.boolean ? "true" : "false");
 		case jbvNumeric:
-			if (type == INT2OID || type == INT4OID || type == INT8OID)
-			{
-				double		number = strtod(canon, NULL);
-
-				if (number != floor(number) || fabs(number) > (double) MAX_EXACT)
-				{
-					*problem = psprintf("column \"%s\" takes whole numbers only", column->name);
-					return NULL;
-				}
-				return psprintf(INT64_FORMAT, (int64) number);
-			}
-			return pstrdup(canon);
+			return number_to_sql(column, canon, problem);
 		default:
-			return pnstrdup(value.val.string.val, value.val.string.len);
+			break;
 	}
+	text = pnstrdup(value.val.string.val, value.val.string.len);
+	if (column->type == ANGLES_PROP_SELECT && getBaseType(column->typid) == BOOLOID &&
+		strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
+		*problem = psprintf("column \"%s\" takes true and false only", column->name);
+	return *problem ? NULL : text;
+}
+
+/* Nothing in Notion is null here, and the empty text in a text column that takes no null. */
+static char *
+null_to_sql(const AnglesColumn *column, char **problem)
+{
+	if (!column->not_null)
+		return NULL;
+	if (angles_codec_is_text(getBaseType(column->typid)))
+		return pstrdup("");
+	*problem = psprintf("column \"%s\" cannot be empty", column->name);
+	return NULL;
+}
+
+static char *
+number_to_sql(const AnglesColumn *column, const char *canon, char **problem)
+{
+	Oid			type = getBaseType(column->typid);
+	double		number = strtod(canon, NULL);
+	double		limit = type == INT2OID ? PG_INT16_MAX : type == INT4OID ? PG_INT32_MAX
+		: (double) MAX_EXACT;
+
+	if (type != INT2OID && type != INT4OID && type != INT8OID)
+		return pstrdup(canon);
+	if (number != floor(number))
+		*problem = psprintf("column \"%s\" takes whole numbers only", column->name);
+	else if (number > limit || number < -limit - (type == INT8OID ? 0 : 1))
+		*problem = psprintf("the number is out of range for column \"%s\"", column->name);
+	return *problem ? NULL : psprintf(INT64_FORMAT, (int64) number);
 }
 
 static char *
@@ -351,18 +369,4 @@ array_to_sql(JsonbContainer *array)
 	}
 	appendStringInfoChar(&buf, '}');
 	return buf.data;
-}
-
-static char *
-date_to_sql(const AnglesColumn *column, JsonbContainer *date, char **problem)
-{
-	char	   *start = angles_json_get_text(date, "start");
-
-	if (angles_json_get_text(date, "end") != NULL)
-		*problem = psprintf("column \"%s\" holds one date, not a range", column->name);
-	else if (start == NULL)
-		*problem = "the date has no start";
-	else if (getBaseType(column->typid) == DATEOID && strlen(start) > 10)
-		*problem = psprintf("column \"%s\" holds a date without a time", column->name);
-	return *problem ? NULL : start;
 }

@@ -8,20 +8,22 @@
 #include <float.h>
 
 #include "access/htup_details.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
+#include "utils/formatting.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "core/json.h"
 #include "notion/codec.h"
+#include "notion/codec_internal.h"
 
-/* Options that one schema update may carry, and the safe length of one (reference, section 5). */
+/* Options that one schema update may carry (reference, section 5). */
 #define MAX_OPTIONS 100
-#define MAX_OPTION_LENGTH 100
 
 static const char *const type_names[] = {
 	[ANGLES_PROP_TITLE] = "title",
@@ -39,7 +41,6 @@ static const char *const type_names[] = {
 	[ANGLES_PROP_UNKNOWN] = "unknown",
 };
 
-static bool is_text_type(Oid type);
 static bool is_number_type(Oid type);
 static bool options_fit(List *options);
 static List *enum_labels(Oid type);
@@ -85,13 +86,13 @@ angles_codec_choose(AnglesColumn *column, char **reason)
 		if (options_fit(column->options))
 			column->type = ANGLES_PROP_SELECT;
 	}
-	else if (OidIsValid(element) && (is_text_type(element) || type_is_enum(element)))
+	else if (OidIsValid(element) && (angles_codec_is_text(element) || type_is_enum(element)))
 	{
 		column->options = type_is_enum(element) ? enum_labels(element) : NIL;
 		if (column->options == NIL || options_fit(column->options))
 			column->type = ANGLES_PROP_MULTI_SELECT;
 	}
-	else if (is_text_type(type) && column->options != NIL && options_fit(column->options))
+	else if (angles_codec_is_text(type) && column->options != NIL && options_fit(column->options))
 		column->type = ANGLES_PROP_SELECT;
 	if (column->type != ANGLES_PROP_SELECT && column->type != ANGLES_PROP_MULTI_SELECT)
 		column->options = NIL;
@@ -120,13 +121,14 @@ angles_codec_allowed(const AnglesColumn *column, AnglesPropertyType wanted, char
 			allowed = type == BOOLOID;
 			break;
 		case ANGLES_PROP_SELECT:
-			allowed = is_text_type(type) || type_is_enum(type) || type == BOOLOID;
+			allowed = angles_codec_is_text(type) || type_is_enum(type) || type == BOOLOID;
 			break;
 		case ANGLES_PROP_STATUS:
-			allowed = is_text_type(type) || type_is_enum(type);
+			allowed = angles_codec_is_text(type) || type_is_enum(type);
 			break;
 		case ANGLES_PROP_MULTI_SELECT:
-			allowed = OidIsValid(element) && (is_text_type(element) || type_is_enum(element));
+			allowed = OidIsValid(element) &&
+				(angles_codec_is_text(element) || type_is_enum(element));
 			break;
 		case ANGLES_PROP_DATE:
 			allowed = type == DATEOID || type == TIMESTAMPOID || type == TIMESTAMPTZOID;
@@ -134,7 +136,7 @@ angles_codec_allowed(const AnglesColumn *column, AnglesPropertyType wanted, char
 		case ANGLES_PROP_URL:
 		case ANGLES_PROP_EMAIL:
 		case ANGLES_PROP_PHONE:
-			allowed = is_text_type(type);
+			allowed = angles_codec_is_text(type);
 			break;
 		default:
 			allowed = false;
@@ -181,8 +183,8 @@ angles_codec_append_schema(StringInfo buf, const AnglesColumn *column,
 	}
 }
 
-static bool
-is_text_type(Oid type)
+bool
+angles_codec_is_text(Oid type)
 {
 	char		category;
 	bool		preferred;
@@ -199,10 +201,13 @@ is_number_type(Oid type)
 		type == FLOAT8OID || type == NUMERICOID;
 }
 
+/* Options of one property differ by more than case, which Notion does not tell apart. */
 static bool
 options_fit(List *options)
 {
 	ListCell   *lc;
+	char	  **folded = palloc(Max(list_length(options), 1) * sizeof(char *));
+	int			n = 0;
 
 	if (list_length(options) == 0 || list_length(options) > MAX_OPTIONS)
 		return false;
@@ -210,13 +215,25 @@ options_fit(List *options)
 	{
 		char	   *label = (char *) lfirst(lc);
 
-		if (label[0] == '\0' || strlen(label) > MAX_OPTION_LENGTH || strchr(label, ',') != NULL)
+		if (label[0] == '\0' || strchr(label, ',') != NULL ||
+			angles_codec_utf16_length(label) > ANGLES_OPTION_UNITS)
 			return false;
+		folded[n] = angles_codec_fold(label);
+		for (int i = 0; i < n; i++)
+			if (strcmp(folded[i], folded[n]) == 0)
+				return false;
+		n++;
 	}
 	return true;
 }
 
-/* Labels in their order, or NIL when there are more than a schema takes. */
+char *
+angles_codec_fold(const char *label)
+{
+	return str_tolower(label, strlen(label), DEFAULT_COLLATION_OID);
+}
+
+/* Labels of an enum in its order. */
 static List *
 enum_labels(Oid type)
 {

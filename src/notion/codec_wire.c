@@ -5,34 +5,29 @@
  */
 #include "postgres.h"
 
-#include <ctype.h>
+#include <math.h>
 
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
 #include "utils/numeric.h"
-#include "utils/timestamp.h"
 
 #include "core/json.h"
-#include "core/txn.h"
 #include "notion/codec.h"
 #include "notion/codec_internal.h"
-
-typedef struct TimestampJob
-{
-	const char *text;
-	TimestampTz result;
-} TimestampJob;
 
 static int	units_of(const char *p, int *bytes);
 static const char *string_of(const char *canon);
 static void append_names(StringInfo buf, const char *canon, const char *member);
-static char *remote_text(JsonbContainer *property, const char *name);
-static char *remote_names(JsonbContainer *property, const char *name, const char *member,
-						  char **problem);
-static char *remote_date(JsonbContainer *property, char **problem);
-static char *normal_moment(const char *text);
-static void timestamp_job(void *arg);
+static char *remote_number(Numeric numeric);
+static bool shape_is_known(AnglesPropertyType type, const JsonbValue *value);
+static char *remote_object(const AnglesColumn *column, JsonbContainer *object, char **problem);
+static char *item_text(JsonbContainer *item);
+static bool every_item_has(JsonbContainer *array, char *(*text_of) (JsonbContainer *item));
+static char *item_name(JsonbContainer *item);
+static char *item_id(JsonbContainer *item);
+static char *remote_names(JsonbContainer *array, char *(*text_of) (JsonbContainer *item));
 static char *quoted(const char *text);
 
 /* ---- lengths ---- */
@@ -40,9 +35,18 @@ static char *quoted(const char *text);
 static int
 units_of(const char *p, int *bytes)
 {
+	int			encoding = GetDatabaseEncoding();
+
+	/* what was let through in SQL_ASCII is UTF-8 */
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+	{
+		*bytes = pg_utf_mblen((const unsigned char *) p);
+		/* beyond the basic plane: a surrogate pair */
+		return *bytes == 4 ? 2 : 1;
+	}
 	*bytes = pg_mblen(p);
-	/* beyond the basic plane: two units; only UTF-8 and GB18030 know such characters */
-	return *bytes == 4 && GetDatabaseEncoding() == PG_UTF8 ? 2 : 1;
+	/* some have characters beyond it: pieces may be shorter than need be, never too long */
+	return *bytes > 1 ? 2 : 1;
 }
 
 int64
@@ -143,36 +147,46 @@ angles_codec_append_write(StringInfo buf, const AnglesColumn *column, const char
 	appendStringInfoChar(buf, '}');
 }
 
+Jsonb *
+angles_codec_parse(const char *canon)
+{
+	char	   *bytes = angles_json_to_utf8(canon);
+	char	   *problem;
+	Jsonb	   *json = angles_json_parse(bytes, strlen(bytes), &problem);
+
+	if (json == NULL)
+		elog(ERROR, "a canonical value is no JSON");
+	return json;
+}
+
 /* The text of a canonical string. */
 static const char *
 string_of(const char *canon)
 {
-	char	   *problem;
-	Jsonb	   *json = angles_json_parse(angles_json_to_utf8(canon),
-										 strlen(angles_json_to_utf8(canon)), &problem);
+	Jsonb	   *json = angles_codec_parse(canon);
 	JsonbValue	value;
 
-	if (json == NULL || !JB_ROOT_IS_SCALAR(json))
-		elog(ERROR, "canonical value is no string");
-	JsonbExtractScalar(&json->root, &value);
-	if (value.type != jbvString)
-		elog(ERROR, "canonical value is no string");
+	if (!JB_ROOT_IS_SCALAR(json) || !JsonbExtractScalar(&json->root, &value) ||
+		value.type != jbvString)
+		elog(ERROR, "a canonical value is no string");
 	return pnstrdup(value.val.string.val, value.val.string.len);
 }
 
 static void
 append_names(StringInfo buf, const char *canon, const char *member)
 {
-	char	   *problem;
-	Jsonb	   *json = angles_json_parse(angles_json_to_utf8(canon),
-										 strlen(angles_json_to_utf8(canon)), &problem);
-	int			n = json && JB_ROOT_IS_ARRAY(json) ? JB_ROOT_COUNT(json) : 0;
+	Jsonb	   *json = angles_codec_parse(canon);
+	int			n = JB_ROOT_COUNT(json);
 
+	if (!JB_ROOT_IS_ARRAY(json) || JB_ROOT_IS_SCALAR(json))
+		elog(ERROR, "a canonical value is no array");
 	appendStringInfoChar(buf, '[');
 	for (int i = 0; i < n; i++)
 	{
 		JsonbValue *value = getIthJsonbValueFromContainer(&json->root, i);
 
+		if (value->type != jbvString)
+			elog(ERROR, "a canonical array holds no strings");
 		appendStringInfo(buf, "%s{\"%s\":", i ? "," : "", member);
 		angles_json_append_string(buf, pnstrdup(value->val.string.val, value->val.string.len));
 		appendStringInfoChar(buf, '}');
@@ -187,9 +201,8 @@ angles_codec_canon_remote(const AnglesColumn *column, JsonbContainer *property, 
 						  char **problem)
 {
 	const char *name = angles_codec_type_name(column->type);
-	JsonbContainer *object;
 	JsonbValue	value;
-	char	   *text;
+	char	   *canon = NULL;
 
 	*truncated = angles_json_get_bool(property, "has_more", false);
 	*problem = NULL;
@@ -198,33 +211,88 @@ angles_codec_canon_remote(const AnglesColumn *column, JsonbContainer *property, 
 		*problem = psprintf("the property is not of type %s any more", name);
 		return NULL;
 	}
+	/* what cannot be read must never pass for empty: that would empty the other side */
+	if (shape_is_known(column->type, &value))
+		switch (value.type)
+		{
+			case jbvNull:
+				return pstrdup("null");
+			case jbvBool:
+				return pstrdup(value.val.boolean ? "true" : "false");
+			case jbvNumeric:
+				canon = remote_number(value.val.numeric);
+				break;
+			case jbvString:
+				return value.val.string.len == 0 ? pstrdup("null")
+					: quoted(pnstrdup(value.val.string.val, value.val.string.len));
+			default:
+				canon = remote_object(column, value.val.binary.data, problem);
+				break;
+		}
+	if (canon == NULL && *problem == NULL)
+		*problem = psprintf("the value in Notion is not what a property of type %s holds", name);
+	return canon;
+}
+
+/* Returns whether a property of the type may have a value of this kind of JSON. */
+static bool
+shape_is_known(AnglesPropertyType type, const JsonbValue *value)
+{
+	switch (type)
+	{
+		case ANGLES_PROP_TITLE:
+		case ANGLES_PROP_RICH_TEXT:
+		case ANGLES_PROP_MULTI_SELECT:
+		case ANGLES_PROP_RELATION:
+			return value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data);
+		case ANGLES_PROP_NUMBER:
+			return value->type == jbvNull || value->type == jbvNumeric;
+		case ANGLES_PROP_CHECKBOX:
+			return value->type == jbvBool;
+		case ANGLES_PROP_SELECT:
+		case ANGLES_PROP_STATUS:
+		case ANGLES_PROP_DATE:
+			return value->type == jbvNull ||
+				(value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data));
+		default:
+			return value->type == jbvNull || value->type == jbvString;
+	}
+}
+
+/* NULL for a number that no double holds: Notion's are doubles. */
+static char *
+remote_number(Numeric numeric)
+{
+	char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out,
+														   NumericGetDatum(numeric)));
+	double		number = strtod(text, NULL);
+
+	return isinf(number) || isnan(number) ? NULL : angles_codec_number(number);
+}
+
+static char *
+remote_object(const AnglesColumn *column, JsonbContainer *object, char **problem)
+{
+	char	   *text;
+
 	switch (column->type)
 	{
 		case ANGLES_PROP_TITLE:
 		case ANGLES_PROP_RICH_TEXT:
-			return remote_text(property, name);
-		case ANGLES_PROP_NUMBER:
-			if (value.type != jbvNumeric)
-				return pstrdup("null");
-			text = DatumGetCString(DirectFunctionCall1(numeric_out,
-													   NumericGetDatum(value.val.numeric)));
-			return angles_codec_number(strtod(text, NULL));
-		case ANGLES_PROP_CHECKBOX:
-			return pstrdup(value.type == jbvBool && value.val.boolean ? "true" : "false");
+			if (!every_item_has(object, item_text))
+				return NULL;
+			text = angles_codec_plain_text(object);
+			return text[0] ? quoted(text) : pstrdup("null");
 		case ANGLES_PROP_SELECT:
 		case ANGLES_PROP_STATUS:
-			object = angles_json_get_container(property, name);
-			text = object ? angles_json_get_text(object, "name") : NULL;
-			return text && text[0] ? quoted(text) : pstrdup("null");
+			text = item_name(object);
+			return text ? quoted(text) : NULL;
 		case ANGLES_PROP_MULTI_SELECT:
-			return remote_names(property, name, "name", problem);
+			return remote_names(object, item_name);
 		case ANGLES_PROP_RELATION:
-			return remote_names(property, name, "id", problem);
-		case ANGLES_PROP_DATE:
-			return remote_date(property, problem);
+			return remote_names(object, item_id);
 		default:
-			text = angles_json_get_text(property, name);
-			return text && text[0] ? quoted(text) : pstrdup("null");
+			return angles_codec_remote_date(getBaseType(column->typid), object, problem);
 	}
 }
 
@@ -238,15 +306,6 @@ quoted(const char *text)
 	return buf.data;
 }
 
-static char *
-remote_text(JsonbContainer *property, const char *name)
-{
-	JsonbContainer *array = angles_json_get_container(property, name);
-	char	   *text = array ? angles_codec_plain_text(array) : "";
-
-	return text[0] ? quoted(text) : pstrdup("null");
-}
-
 char *
 angles_codec_plain_text(JsonbContainer *rich_text)
 {
@@ -257,82 +316,61 @@ angles_codec_plain_text(JsonbContainer *rich_text)
 	for (int i = 0; i < n; i++)
 	{
 		JsonbContainer *item = angles_json_element(rich_text, i);
-		JsonbContainer *text;
-		char	   *plain;
+		char	   *plain = item ? item_text(item) : NULL;
 
-		if (item == NULL)
-			continue;
-		plain = angles_json_get_text(item, "plain_text");
-		if (plain == NULL && (text = angles_json_get_container(item, "text")) != NULL)
-			plain = angles_json_get_text(text, "content");
 		if (plain != NULL)
 			appendStringInfoString(&buf, plain);
 	}
 	return buf.data;
 }
 
+/* The text of one item of a rich text: mentions and equations have plain_text too. */
 static char *
-remote_names(JsonbContainer *property, const char *name, const char *member, char **problem)
+item_text(JsonbContainer *item)
 {
-	JsonbContainer *array = angles_json_get_container(property, name);
-	int			n = array && JsonContainerIsArray(array) ? JsonContainerSize(array) : 0;
-	char	  **texts = palloc(Max(n, 1) * sizeof(char *));
-	int			kept = 0;
+	char	   *plain = angles_json_get_text(item, "plain_text");
+	JsonbContainer *text = plain ? NULL : angles_json_get_container(item, "text");
 
-	for (int i = 0; i < n; i++)
+	return text ? angles_json_get_text(text, "content") : plain;
+}
+
+/* The name of an option, which is never empty. */
+static char *
+item_name(JsonbContainer *item)
+{
+	char	   *name = angles_json_get_text(item, "name");
+
+	return name && name[0] ? name : NULL;
+}
+
+static char *
+item_id(JsonbContainer *item)
+{
+	return angles_json_get_text(item, "id");
+}
+
+static bool
+every_item_has(JsonbContainer *array, char *(*text_of) (JsonbContainer *item))
+{
+	for (int i = 0; i < JsonContainerSize(array); i++)
 	{
 		JsonbContainer *item = angles_json_element(array, i);
-		char	   *text = item ? angles_json_get_text(item, member) : NULL;
 
-		if (text != NULL)
-			texts[kept++] = text;
+		if (item == NULL || text_of(item) == NULL)
+			return false;
 	}
-	return angles_codec_set(texts, kept, true, problem);
+	return true;
 }
 
 static char *
-remote_date(JsonbContainer *property, char **problem)
+remote_names(JsonbContainer *array, char *(*text_of) (JsonbContainer *item))
 {
-	JsonbContainer *date = angles_json_get_container(property, "date");
-	char	   *start = date ? angles_json_get_text(date, "start") : NULL;
-	char	   *end = date ? angles_json_get_text(date, "end") : NULL;
+	int			n = JsonContainerSize(array);
+	char	  **texts = palloc(Max(n, 1) * sizeof(char *));
 
-	if (start == NULL)
-		return pstrdup("null");
-	start = normal_moment(start);
-	end = end ? normal_moment(end) : NULL;
-	if (start == NULL)
-	{
-		*problem = "the date in Notion cannot be read";
+	if (!every_item_has(array, text_of))
 		return NULL;
-	}
-	return end ? psprintf("{\"start\":\"%s\",\"end\":\"%s\"}", start, end)
-		: psprintf("{\"start\":\"%s\"}", start);
-}
-
-/* A date stays as it is; a moment with any offset becomes UTC, to the millisecond. */
-static char *
-normal_moment(const char *text)
-{
-	TimestampJob job = {text, 0};
-
-	for (int i = 0; i < 10; i++)
-		if (i == 4 || i == 7 ? text[i] != '-' : !isdigit((unsigned char) text[i]))
-			return NULL;
-	if (text[10] == '\0')
-		return pstrdup(text);
-	if (text[10] != 'T' || angles_try_pure(timestamp_job, &job) != NULL)
-		return NULL;
-	return angles_codec_timestamp(job.result);
-}
-
-static void
-timestamp_job(void *arg)
-{
-	TimestampJob *job = (TimestampJob *) arg;
-
-	job->result = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-														  CStringGetDatum(job->text),
-														  ObjectIdGetDatum(InvalidOid),
-														  Int32GetDatum(-1)));
+	for (int i = 0; i < n; i++)
+		texts[i] = text_of(angles_json_element(array, i));
+	return angles_codec_set(texts, n);
 }

@@ -31,7 +31,7 @@ static void put_back(const AnglesColumn *column, const char *canon, Datum *value
 static Datum record(FunctionCallInfo fcinfo, Datum *values, bool *nulls);
 static void set_text(Datum *values, bool *nulls, int i, const char *text);
 
-/* angles_codec_test_pin(): gives the session the settings of a worker, which the codec counts on. */
+/* angles_codec_test_pin(): gives the session the settings of a worker: the codec counts on them. */
 Datum
 angles_codec_test_pin(PG_FUNCTION_ARGS)
 {
@@ -41,8 +41,8 @@ angles_codec_test_pin(PG_FUNCTION_ARGS)
 
 /*
  * angles_codec_test_local(value anyelement, wished text, not_null boolean, options text[]): what
- * becomes of a value: property type, schema, canonical form, write object, problem, input text for the
- * way back, and the canonical form of what that text becomes in SQL.
+ * becomes of a value: property type, schema, canonical form, write object, problem, input text for
+ * the way back, and the canonical form of what that text becomes in SQL.
  */
 Datum
 angles_codec_test_local(PG_FUNCTION_ARGS)
@@ -82,8 +82,8 @@ angles_codec_test_local(PG_FUNCTION_ARGS)
 
 /*
  * angles_codec_test_remote(type anyelement, wished text, not_null boolean, options text[], property
- * jsonb): what becomes of a property as Notion answers it, for a column of the type: canonical form,
- * truncated, problem, input text, and the canonical form of what that text becomes in SQL.
+ * jsonb): what becomes of a property as Notion answers it, for a column of the type: canonical
+ * form, truncated, problem, input text, and the canonical form of what that text becomes in SQL.
  */
 Datum
 angles_codec_test_remote(PG_FUNCTION_ARGS)
