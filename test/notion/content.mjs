@@ -348,28 +348,30 @@ export function createComment(ctx) {
   ctx.need('insert_comments');
   onlyKeys(body, 'body', new Set(['parent', 'discussion_id', 'rich_text', 'markdown', 'display_name', 'attachments']));
   let parent;
+  let pageId;
   let discussionId = store.newId();
   if (body.discussion_id !== undefined) {
     discussionId = mustBeUuid(body.discussion_id, 'body.discussion_id');
     const first = [...store.comments.values()].find((c) => c.discussionId === discussionId);
     if (!first) throw notFound('discussion', discussionId, ctx.connection);
-    parent = first.parent;
+    ({ parent, pageId } = first);
   } else {
     mustBeObject(body.parent, 'body.parent');
     const key = body.parent.page_id !== undefined ? 'page_id' : 'block_id';
     const place = findPlace(ctx, mustBeUuid(body.parent[key], `body.parent.${key}`));
     if (store.inTrash(place)) throw archived();
     parent = { type: key, [key]: place.id };
+    pageId = pageOf(store, place).id;
   }
   const now = store.clock.now();
   const comment = {
-    kind: 'comment', id: store.newId(), parent, discussionId, created: now, edited: now, createdBy: ctx.userId,
+    kind: 'comment', id: store.newId(), parent, pageId, discussionId, created: now, edited: now, createdBy: ctx.userId,
     text: body.markdown !== undefined ? mustBeString(body.markdown, 'body.markdown', 1, 2000)
       : readRichText(body.rich_text, 'body.rich_text'),
   };
   store.comments.set(comment.id, comment);
   store.touch(comment);
-  store.event('comment.created', comment, {}, ctx.userId);
+  store.event('comment.created', comment, { page_id: pageId }, ctx.userId);
   ctx.changed(comment);
   return showComment(store, comment);
 }

@@ -88,7 +88,8 @@ test('a workspace on disk outlives a program that is killed', async () => {
   const state = path.join(dir, 'killed.jsonl');
   const first = await run('--state', state);
   const made = await fill(first.url);
-  await new Promise((resolve) => { setTimeout(resolve, 500); });
+  // the journal is written in the background
+  while (!fs.readFileSync(state, 'utf8').includes(made.page.id)) await new Promise((resolve) => { setImmediate(resolve); });
   await first.end('SIGKILL');
   const second = await run('--state', state);
   assert.deepEqual(without(await ok(second.url, 'GET', `/v1/pages/${made.page.id}`)), without(made.page));

@@ -10,7 +10,7 @@ import { showRichText } from './checks.mjs';
 
 // Pages that are shared with every connection from the start.
 export const PARENT_ID = '00000000-0000-4000-8000-000000000001';
-export const SECOND_PARENT_ID = '00000000-0000-4000-8000-000000000002';
+export const SECOND_PARENT_ID = '11111111-1111-4111-8111-111111111111';
 const WORKSPACE_ID = '22222222-2222-4222-8222-222222222222';
 
 export const CAPABILITIES = ['read_content', 'update_content', 'insert_content', 'read_comments',

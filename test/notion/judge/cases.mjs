@@ -2,7 +2,9 @@
 //	What the official client does with the simulator. Each case has a simulator of its own; the
 //	judge looks at all that goes over the wire meanwhile (client.mjs).
 import assert from 'node:assert/strict';
-import { iteratePaginatedAPI, isFullPage } from '@notionhq/client';
+import { once } from 'node:events';
+import http from 'node:http';
+import { iteratePaginatedAPI, isFullPage, verifyWebhookSignature } from '@notionhq/client';
 import { PARENT, text } from './client.mjs';
 
 const PROPERTIES = {
@@ -219,4 +221,50 @@ export async function isLimited(bot) {
   const wait = Number(error.headers.get('retry-after'));
   assert.ok(wait > 0 && wait <= 60);
   assert.equal(JSON.parse(error.body).additional_data.retry_after, String(wait));
+}
+
+// Returns a receiver of events: {url, events, all(n), close}.
+async function receiver() {
+  const events = [];
+  const server = http.createServer((req, res) => {
+    const chunks = [];
+    req.on('data', (chunk) => chunks.push(chunk));
+    req.on('end', () => {
+      const body = Buffer.concat(chunks).toString();
+      events.push({ body, json: JSON.parse(body), signature: req.headers['x-notion-signature'] });
+      res.end();
+      server.emit('event');
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const until = async (type) => {
+    while (!events.some((e) => e.json.type === type)) await once(server, 'event', { signal: AbortSignal.timeout(5000) });
+  };
+  return { url: `http://127.0.0.1:${server.address().port}/`, events, until, close: () => server.close() };
+}
+
+export async function signsItsEvents(bot) {
+  const hook = await receiver();
+  const { verification_token: verificationToken } = await bot.ctl('POST', 'webhooks', { url: hook.url });
+  const { database, ds } = await bot.table({ Name: { title: {} } });
+  const page = await bot.row(ds, { Name: { title: text('x') } });
+  await bot.client.pages.update({ page_id: page.id, properties: { Name: { title: text('y') } } });
+  await bot.client.blocks.children.append({ block_id: page.id, children: [{ divider: {} }] });
+  await bot.client.comments.create({ parent: { page_id: page.id }, rich_text: text('c') });
+  await bot.client.dataSources.update({ data_source_id: ds, properties: { Extra: { number: {} } } });
+  await bot.client.pages.update({ page_id: page.id, in_trash: true });
+  await bot.client.pages.update({ page_id: page.id, in_trash: false });
+  await bot.client.databases.update({ database_id: database.id, in_trash: true });
+  await hook.until('database.deleted');
+  hook.close();
+  const [handshake, ...events] = hook.events;
+  assert.equal(handshake.json.verification_token, verificationToken);
+  for (const { body, json, signature } of events) {
+    assert.equal(bot.schemas.answer('Event', json), null, json.type);
+    assert.ok(await verifyWebhookSignature({ body, signature, verificationToken }), json.type);
+    assert.equal(await verifyWebhookSignature({ body: `${body} `, signature, verificationToken }), false);
+  }
+  assert.deepEqual([...new Set(events.map((e) => e.json.type))].sort(), ['comment.created', 'data_source.created', 'data_source.schema_updated',
+    'database.created', 'database.deleted', 'page.content_updated', 'page.created', 'page.deleted', 'page.properties_updated', 'page.undeleted']);
 }

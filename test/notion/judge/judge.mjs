@@ -17,11 +17,11 @@ let failed = 0;
 function report(name, error) {
   if (error === null) {
     passed++;
-    process.stdout.write(`ok ${name}\n`);
+    process.stdout.write(`ok ${passed + failed} - ${name}\n`);
     return;
   }
   failed++;
-  process.stdout.write(`not ok ${name}\n    ${String(error.stack ?? error).replaceAll('\n', '\n    ')}\n`);
+  process.stdout.write(`not ok ${passed + failed} - ${name}\n    ${String(error.stack ?? error).replaceAll('\n', '\n    ')}\n`);
 }
 
 async function attempt(name, work) {

@@ -69,6 +69,16 @@ export const databaseAsPage = refuseAnswer('ResPage', page, { ...page, object: '
 export const newFieldsAreTolerated = (schemas) => assert.equal(schemas.answer('ResPage', { ...page, new_field: 1 }), null);
 export const unknownTypeOfTheJudge = (schemas) => assert.throws(() => schemas.answer('ResNothing', {}), /no type/);
 
+const event = {
+  id: ID, timestamp: '2026-11-01T10:09:12.345Z', workspace_id: ID, workspace_name: 'w', subscription_id: ID, integration_id: ID,
+  type: 'page.properties_updated', authors: [{ id: ID, type: 'person' }], attempt_number: 1, api_version: '2026-03-11',
+  entity: { id: ID, type: 'page' }, data: { parent: { id: ID, type: 'database', data_source_id: ID }, updated_properties: ['a'] },
+};
+
+export const eventOfNoKind = refuseAnswer('Event', event, { ...event, type: 'page.painted' }, /./);
+export const eventWithoutProperties = refuseAnswer('Event', event, { ...event, data: { parent: event.data.parent } }, /./);
+export const eventByNobody = refuseAnswer('Event', event, { ...event, authors: [{ id: ID, type: 'ghost' }] }, /./);
+
 const error = { object: 'error', status: 429, code: 'rate_limited', message: 'm', request_id: ID, additional_data: { retry_after: '1' } };
 
 export function errorBodies() {
