@@ -45,7 +45,10 @@ BEGIN
 	UPDATE angles.identity SET identity = angles.identity_now(), parts = angles.identity_parts(),
 		epoch = epoch + 1, how = new_how, recorded_at = now(),
 		recovery_mark = angles.recovery_mark(), fence_reason = NULL, fenced_since = NULL;
-	UPDATE angles.links SET identity = angles.identity_now(), reconcile = (reconcile OR new_how = 'adopted')
+	/* nothing is sent before Notion's pages were listed: some may have been made since the copy */
+	UPDATE angles.links SET identity = angles.identity_now(),
+		state = CASE WHEN new_how = 'adopted' AND state IN ('pushing', 'active') THEN 'binding' ELSE state END,
+		push_cursor = NULL, push_done = 0
 		WHERE identity <> angles.identity_now();
 END
 $body$;

@@ -76,6 +76,7 @@ static void one_of(const char *argument, const char *value, const char *allowed,
 static void not_built(const char *argument, const char *value);
 static void check_filter(const LinkWish *wish);
 static void find_place(LinkWish *wish, bool known_before);
+static bool nothing_is_linked(void);
 static int32 earlier_link(Oid relid, bool *linked);
 static int32 write_link(const LinkWish *wish, const LinkMap *map, int32 before);
 static void write_columns(int32 link_id, const LinkMap *map);
@@ -382,6 +383,10 @@ find_place(LinkWish *wish, bool known_before)
 {
 	char	   *parent = wish->parent;
 
+	/* the name that people have set already stands for the first table that names no place */
+	if (wish->data_source == NULL && parent == NULL && !known_before && getenv("NOTION_DATABASE_ID") &&
+		nothing_is_linked())
+		wish->data_source = getenv("NOTION_DATABASE_ID");
 	if (wish->data_source != NULL)
 	{
 		char	   *id = angles_notion_parse_id(wish->data_source);
@@ -414,6 +419,14 @@ find_place(LinkWish *wish, bool known_before)
 				 errhint("Share a page with the connection (page menu, Connections), then give its "
 						 "link: angles.link(..., parent => 'https://...'), or set "
 						 "angles.notion_parent.")));
+}
+
+static bool
+nothing_is_linked(void)
+{
+	if (SPI_execute("SELECT FROM angles.links", true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read angles.links");
+	return SPI_processed == 0;
 }
 
 static int32
