@@ -192,5 +192,8 @@ CREATE FUNCTION angles.has_work() RETURNS boolean
 		WHERE q.state IN ('ready', 'claimed', 'retry', 'verifying') AND NOT l.paused
 		AND l.data_source_id IS NOT NULL)
 	OR EXISTS (SELECT FROM angles.links l WHERE NOT l.paused AND (l.reconcile OR l.state IN ('creating', 'binding', 'pushing')))
+	-- marks of captures that failed, made for instance while there were no workers
+	OR EXISTS (SELECT FROM pg_ls_dir('angles', true, false) f, pg_database d
+		WHERE d.datname = current_database() AND f ~ ('^(reconcile|taken)_' || d.oid || '_'))
 $$;
 COMMENT ON FUNCTION angles.has_work IS 'whether anything waits for the sync worker';

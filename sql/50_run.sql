@@ -103,15 +103,17 @@ CREATE VIEW angles.status AS
 	FROM oldest o
 	UNION ALL
 	SELECT 'link ' || l.relid::text,
-		CASE WHEN l.identity <> angles.identity_now() THEN 'critical' WHEN l.paused OR l.reconcile THEN 'warning' ELSE 'ok' END,
+		CASE WHEN l.identity <> angles.identity_now() OR t.oid IS NULL THEN 'critical' WHEN l.paused OR l.reconcile THEN 'warning' ELSE 'ok' END,
 		CASE WHEN l.identity <> angles.identity_now() THEN 'fenced'
+			WHEN t.oid IS NULL THEN 'the table was dropped'
 			WHEN l.paused THEN 'paused: ' || COALESCE(l.pause_reason, '')
 			WHEN l.reconcile THEN 'is to be compared in full'
 			WHEN l.state = 'pushing' THEN format('first push: %s of about %s rows queued', l.push_done, l.push_total)
 			ELSE l.state END
 			|| format(', %s pages', (SELECT count(*) FROM angles.pages p WHERE p.link_id = l.id AND p.state = 'live')),
-		CASE WHEN l.paused THEN format('SELECT angles.resume(%L)', l.relid::text) END
-	FROM angles.links l WHERE l.state <> 'unlinked'
+		CASE WHEN t.oid IS NULL THEN format('SELECT angles.unlink(%s)', l.relid::oid)
+			WHEN l.paused THEN format('SELECT angles.resume(%L)', l.relid::text) END
+	FROM angles.links l LEFT JOIN pg_class t ON t.oid = l.relid WHERE l.state <> 'unlinked'
 	UNION ALL
 	SELECT 'alert ' || a.fingerprint, a.severity, a.title || COALESCE(' - ' || a.detail, ''), a.hint
 	FROM angles.alerts a WHERE a.closed_at IS NULL;

@@ -35,6 +35,13 @@ angles_txn_begin(const char *activity)
 void
 angles_txn_commit(void)
 {
+	/*
+	 * What is sent after this commit must be on disk, and what its snapshot saw as well, whatever
+	 * the server's default is.
+	 */
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
 	finish_transaction();
 }
 

@@ -12,6 +12,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
@@ -57,6 +58,17 @@ typedef struct Target
 
 static HTAB *targets = NULL;
 
+/* The row that was last seen to leave its partition, until its arrival in another one is seen. */
+typedef struct Move
+{
+	int32		link_id;		/* 0: none */
+	TransactionId xid;
+	CommandId	cid;
+	char		key[FLEXIBLE_ARRAY_MEMBER];
+} Move;
+
+static Move *move = NULL;
+
 static Target *find_target(TriggerData *trigger);
 static void build_target(Target *target, TriggerData *trigger);
 static Oid	root_relation(Oid trigger_oid, Oid relid);
@@ -66,6 +78,8 @@ static bool output_depends_on_settings(Oid type);
 static char *row_key(const Target *target, HeapTuple tuple, TupleDesc desc);
 static char *one_key_text(const KeyColumn *key, Datum value);
 static bool same_values(const Target *target, HeapTuple a, HeapTuple b, TupleDesc desc);
+static void note_departure(int32 link_id, HeapTuple tuple, const char *key);
+static char *take_departure(int32 link_id, HeapTuple tuple);
 static void relcache_callback(Datum arg, Oid relid);
 
 PG_FUNCTION_INFO_V1(angles_capture);
@@ -115,10 +129,23 @@ angles_capture(PG_FUNCTION_ARGS)
 		else if (!same_values(target, trigger->tg_trigtuple, trigger->tg_newtuple, desc))
 			angles_changelog_add(target->link_id, ANGLES_OP_TOUCH, key, NULL);
 	}
+	else if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+	{
+		bool		moves = HeapTupleHeaderIndicatesMovedPartitions(trigger->tg_trigtuple->t_data);
+
+		/* no deletion: if the row does not arrive (a trigger refuses it), the worker finds it gone */
+		angles_changelog_add(target->link_id, moves ? ANGLES_OP_TOUCH : ANGLES_OP_DELETE, key, NULL);
+		if (moves)
+			note_departure(target->link_id, trigger->tg_trigtuple, key);
+	}
 	else
-		angles_changelog_add(target->link_id,
-							 TRIGGER_FIRED_BY_DELETE(trigger->tg_event)
-							 ? ANGLES_OP_DELETE : ANGLES_OP_TOUCH, key, NULL);
+	{
+		char	   *old_key = take_departure(target->link_id, trigger->tg_trigtuple);
+
+		if (old_key != NULL && strcmp(old_key, key) != 0)
+			angles_changelog_add(target->link_id, ANGLES_OP_REKEY, old_key, key);
+		angles_changelog_add(target->link_id, ANGLES_OP_TOUCH, key, NULL);
+	}
 	return PointerGetDatum(NULL);
 }
 
@@ -371,6 +398,41 @@ same_values(const Target *target, HeapTuple a, HeapTuple b, TupleDesc desc)
 			return false;
 	}
 	return true;
+}
+
+/*
+ * An UPDATE that moves a row to another partition fires as DELETE there and INSERT here, one right
+ * after the other, and always changes the key, of which the partition key is a part. The deleted
+ * tuple tells that it moved; that both are of one command tells that they belong together.
+ */
+static void
+note_departure(int32 link_id, HeapTuple tuple, const char *key)
+{
+	if (move != NULL)
+		pfree(move);
+	move = NULL;
+	move = MemoryContextAlloc(TopMemoryContext, offsetof(Move, key) + strlen(key) + 1);
+	move->link_id = link_id;
+	move->xid = GetTopTransactionId();
+	move->cid = HeapTupleHeaderGetCmax(tuple->t_data);
+	strcpy(move->key, key);
+}
+
+/* Returns the key that the row of this INSERT had in another partition, or NULL. */
+static char *
+take_departure(int32 link_id, HeapTuple tuple)
+{
+	char	   *key = NULL;
+
+	if (move == NULL)
+		return NULL;
+	if (move->link_id == link_id && move->xid == GetTopTransactionId() &&
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)) &&
+		move->cid == HeapTupleHeaderGetCmin(tuple->t_data))
+		key = pstrdup(move->key);
+	pfree(move);
+	move = NULL;
+	return key;
 }
 
 /* Only sets flags: what is in use just now must not go away under its user. */

@@ -62,6 +62,8 @@ static int	compare_rows(const void *a, const void *b);
 static void fold_rows(Engine *engine, LogRow *rows, int n);
 static void enqueue(Engine *engine, RowSet *set);
 static void count_deletes(LogRow *rows, int n);
+static int	last_deletes(int32 link_id, LogRow **of_link, LogRow *rows, int n);
+static int	compare_keys(const void *a, const void *b);
 static void rename_key(Engine *engine, const LogRow *row, List **displaced, LogRow *rows, int i);
 static void move_key(Engine *engine, int32 link_id, const char *from, const char *to);
 static void truncated(Engine *engine, int32 link_id);
@@ -220,21 +222,18 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 static void
 count_deletes(LogRow *rows, int n)
 {
+	LogRow	  **of_link = palloc_extended(n * sizeof(LogRow *), MCXT_ALLOC_HUGE);
 	ListCell   *lc;
 
 	foreach(lc, angles_links())
 	{
 		Link	   *link = (Link *) lfirst(lc);
-		int			deletes = 0;
+		int			deletes = last_deletes(link->id, of_link, rows, n);
 
-		for (int i = 0; i < n; i++)
-			if (rows[i].link_id == link->id && rows[i].op == ANGLES_OP_DELETE)
-				deletes++;
 		if (deletes <= link->mass_limit)
 			continue;
-		for (int i = 0; i < n; i++)
-			if (rows[i].link_id == link->id && rows[i].op == ANGLES_OP_DELETE)
-				rows[i].ord = -1;
+		for (int i = 0; i < deletes; i++)
+			of_link[i]->ord = -1;
 		angles_alert_open(psprintf("mass_delete:%d", link->id), "critical",
 						  psprintf("%d deleted rows of %s.%s wait for approval", deletes,
 								   link->schema, link->table),
@@ -245,6 +244,45 @@ count_deletes(LogRow *rows, int n)
 								   quote_qualified_identifier(link->schema, link->table),
 								   quote_qualified_identifier(link->schema, link->table)));
 	}
+}
+
+/*
+ * Collects at the head of of_link the deletions of a link after which nothing else is known of their
+ * key: a row that was deleted and made again is none. Returns how many.
+ */
+static int
+last_deletes(int32 link_id, LogRow **of_link, LogRow *rows, int n)
+{
+	int			n_link = 0;
+	int			deletes = 0;
+
+	for (int i = 0; i < n; i++)
+		if (rows[i].link_id == link_id && rows[i].op == ANGLES_OP_DELETE)
+			deletes++;
+	if (deletes == 0)
+		return 0;
+	deletes = 0;
+	for (int i = 0; i < n; i++)
+		if (rows[i].link_id == link_id &&
+			(rows[i].op == ANGLES_OP_DELETE || rows[i].op == ANGLES_OP_TOUCH))
+			of_link[n_link++] = &rows[i];
+	qsort(of_link, n_link, sizeof(LogRow *), compare_keys);
+	for (int i = 0; i < n_link; i++)
+		if (of_link[i]->op == ANGLES_OP_DELETE &&
+			(i == n_link - 1 || strcmp(of_link[i]->key, of_link[i + 1]->key) != 0))
+			of_link[deletes++] = of_link[i];
+	return deletes;
+}
+
+/* By key, then in the order in which it happened, which is that of the array they point into. */
+static int
+compare_keys(const void *a, const void *b)
+{
+	const LogRow *x = *(LogRow *const *) a;
+	const LogRow *y = *(LogRow *const *) b;
+	int			order = strcmp(x->key, y->key);
+
+	return order != 0 ? order : x < y ? -1 : x > y;
 }
 
 /*
@@ -466,7 +504,8 @@ reconcile_wanted(int32 link_id, void *arg)
 	Datum		values[1] = {Int32GetDatum(link_id)};
 
 	angles_spi_exec(&plan,
-					"UPDATE angles.links SET reconcile = true WHERE id = $1 AND NOT reconcile",
+					"UPDATE angles.links SET reconcile = true, reconcile_after = NULL"
+					" WHERE id = $1 AND (NOT reconcile OR reconcile_after IS NOT NULL)",
 					1, types, values, NULL, SPI_OK_UPDATE);
 	(void) arg;
 }

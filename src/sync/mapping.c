@@ -419,7 +419,7 @@ build_statements(Link *link)
 		return;
 	from = angles_link_from(link->relid);
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT k.ord, %s",
+	appendStringInfo(&sql, "SELECT angles_k.angles_ord, %s",
 					 link->filter ? psprintf("COALESCE((%s), false)", link->filter) : "true");
 	for (int i = 0; i < link->n_columns; i++)
 	{
@@ -439,8 +439,8 @@ build_statements(Link *link)
 			appendStringInfo(&sql, ", t.%s", quote_identifier((char *) lfirst(lc)));
 	}
 	appendStringInfo(&sql,
-					 " FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS k "
-					 "(key, ord)"
+					 " FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY"
+					 " AS angles_k (angles_key, angles_ord)"
 					 " JOIN %s ON %s", from, key_join(link, false));
 	link->load_sql = sql.data;
 	if (link->problem != NULL)
@@ -472,8 +472,8 @@ angles_link_from(Oid relid)
 }
 
 /*
- * Returns the condition that joins t to the key text: equality with k.key, or, from_cursor, "comes
- * after $1" in key order.
+ * Returns the condition that joins t to the key text: equality with angles_k.angles_key (no column of
+ * a user is likely to have such a name), or, from_cursor, "comes after $1" in key order.
  */
 static char *
 key_join(Link *link, bool from_cursor)
@@ -484,7 +484,7 @@ key_join(Link *link, bool from_cursor)
 	char	  **right = palloc(n * sizeof(char *));
 	char	  **equal = palloc(n * sizeof(char *));
 	char	  **greater = palloc(n * sizeof(char *));
-	const char *source = from_cursor ? "$1::pg_catalog.text" : "k.key";
+	const char *source = from_cursor ? "$1::pg_catalog.text" : "angles_k.angles_key";
 
 	initStringInfo(&sql);
 	for (int i = 0; i < n; i++)
