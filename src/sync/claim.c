@@ -32,6 +32,7 @@ typedef struct Marks
 	RowSet		later;			/* extras: state, next_at, class, message, hint, digest */
 	RowSet		waiting;		/* extras: link, key */
 	RowSet		left;			/* pages out of scope */
+	RowSet		back;			/* pages of rows that are in scope again, as they were */
 	RowSet		forgotten;		/* pages of rows that are gone and that Notion keeps */
 } Marks;
 
@@ -316,6 +317,8 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 				break;
 			}
 			counts->unchanged++;
+			if (plan.kind == PLAN_NOTHING && entry->page_state == PAGE_OUT_OF_SCOPE)
+				angles_rows_add(&marks->back, entry->link_id, entry->key);
 			angles_rows_add(&marks->gone, entry->link_id, entry->key);
 			if (plan.kind == PLAN_FORGET && !entry->found && entry->page_state == PAGE_LIVE)
 				angles_rows_add(&marks->forgotten, entry->link_id, entry->key);
@@ -474,7 +477,7 @@ exec_on_rows(SPIPlanPtr *plan, const char *sql, const RowSet *rows, int64 genera
 static void
 write_marks(Engine *engine, Marks *marks)
 {
-	static SPIPlanPtr plans[6];
+	static SPIPlanPtr plans[7];
 	int64		me = engine->generation;
 
 	if (marks->claimed.n > 0)
@@ -503,6 +506,12 @@ write_marks(Engine *engine, Marks *marks)
 					 " FROM unnest($1, $2) AS u (link_id, key)"
 					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
 					 &marks->left, me, SPI_OK_UPDATE);
+	if (marks->back.n > 0)
+		exec_on_rows(&plans[6],
+					 "UPDATE angles.pages p SET state = 'live'"
+					 " FROM unnest($1, $2) AS u (link_id, key)"
+					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
+					 &marks->back, me, SPI_OK_UPDATE);
 	if (marks->forgotten.n > 0)
 		exec_on_rows(&plans[4],
 					 "DELETE FROM angles.pages p USING unnest($1, $2) AS u (link_id, key)"

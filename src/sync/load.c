@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -15,6 +16,7 @@
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rls.h"
 
 #include "core/json.h"
 #include "core/txn.h"
@@ -29,6 +31,9 @@ typedef struct LoadJob
 } LoadJob;
 
 static void load_job(void *arg);
+static void exists_job(void *arg);
+static ErrorData *find_hidden(LoadJob *job);
+static Datum key_array(const LoadJob *job);
 static void take_row(LoadJob *job, Entry *entry, HeapTuple tuple, TupleDesc desc);
 static void take_reference(const SyncColumn *column, Entry *entry, int i, HeapTuple tuple,
 						   TupleDesc desc);
@@ -39,17 +44,72 @@ ErrorData *
 angles_load_rows(Link *link, int n, Entry **entries)
 {
 	LoadJob		job = {link, n, entries, CurrentMemoryContext};
+	ErrorData  *error;
 
 	for (int i = 0; i < n; i++)
 	{
 		Entry	   *entry = entries[i];
 
-		entry->found = false;
+		entry->found = entry->in_scope = false;
 		entry->local = palloc0(Max(link->n_columns, 1) * sizeof(char *));
 		entry->problems = palloc0(Max(link->n_columns, 1) * sizeof(char *));
 		entry->ref_keys = palloc0(Max(link->n_columns, 1) * sizeof(char *));
 	}
-	return angles_txn_try(load_job, &job, true);
+	error = angles_txn_try(load_job, &job, true);
+	return error ? error : find_hidden(&job);
+}
+
+/*
+ * A row that row security hides from the link's owner is not sent, and it is no deleted row either:
+ * it is out of scope. Whether it exists is asked with all rights, which runs nothing of a user's.
+ */
+static ErrorData *
+find_hidden(LoadJob *job)
+{
+	bool		missing = false;
+
+	for (int i = 0; i < job->n; i++)
+		missing = missing || !job->entries[i]->found;
+	if (!missing || check_enable_rls(job->link->relid, job->link->owner, true) != RLS_ENABLED)
+		return NULL;
+	if (job->link->exists_sql != NULL)
+		return angles_txn_try(exists_job, job, true);
+	/* it cannot be asked: absence proves nothing */
+	for (int i = 0; i < job->n; i++)
+		job->entries[i]->found = true;
+	return NULL;
+}
+
+static void
+exists_job(void *arg)
+{
+	LoadJob    *job = (LoadJob *) arg;
+	Oid			types[1] = {TEXTARRAYOID};
+	Datum		values[1] = {key_array(job)};
+	uint64		n;
+
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
+						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	n = angles_spi_exec(&job->link->exists_plan, job->link->exists_sql, 1, types, values, NULL,
+						SPI_OK_SELECT);
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+		int64		ord = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i],
+													  SPI_tuptable->tupdesc, 1, &isnull));
+
+		job->entries[ord - 1]->found = true;
+	}
+}
+
+static Datum
+key_array(const LoadJob *job)
+{
+	Datum	   *keys = palloc(job->n * sizeof(Datum));
+
+	for (int i = 0; i < job->n; i++)
+		keys[i] = CStringGetTextDatum(job->entries[i]->key);
+	return PointerGetDatum(construct_array(keys, job->n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 static void
@@ -57,13 +117,8 @@ load_job(void *arg)
 {
 	LoadJob    *job = (LoadJob *) arg;
 	Oid			types[1] = {TEXTARRAYOID};
-	Datum		values[1];
-	Datum	   *keys = palloc(job->n * sizeof(Datum));
+	Datum		values[1] = {key_array(job)};
 	uint64		n;
-
-	for (int i = 0; i < job->n; i++)
-		keys[i] = CStringGetTextDatum(job->entries[i]->key);
-	values[0] = PointerGetDatum(construct_array(keys, job->n, TEXTOID, -1, false, TYPALIGN_INT));
 
 	/* the end of the subtransaction gives the identity back, on error as well */
 	SetUserIdAndSecContext(job->link->owner,
