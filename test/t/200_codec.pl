@@ -1,0 +1,249 @@
+# The value codec against random values and hostile answers. What angles writes for a value, stored and
+# answered in another form by Notion (test/lib/codec-echo.mjs), means the same value again (F1 to F8);
+# and whatever Notion answers, the codec has a value or a problem, never an error (F2, F4, F5).
+# CODEC_SEED repeats a run.
+use strict;
+use warnings;
+use utf8;
+
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+
+use AnglesTest;
+use JSON::PP;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $seed = $ENV{CODEC_SEED} // soak(20261101, time);
+my $rows = soak(10_000, 200_000);
+my $documents = soak(20_000, 500_000);
+note("CODEC_SEED=$seed");
+srand($seed);
+
+my $node = new_cluster('codec');
+my $dir = PostgreSQL::Test::Utils::tempdir();
+my $json = JSON::PP->new->canonical->allow_nonref;
+
+$node->sql(q{
+	CREATE SCHEMA codectest;
+	CREATE FUNCTION codectest.pin() RETURNS void
+	LANGUAGE C AS '$libdir/angles', 'angles_codec_test_pin';
+	CREATE FUNCTION codectest.local(value anyelement, wished text, not_null boolean,
+		options text[], OUT type text, OUT schema text, OUT canon text, OUT write text,
+		OUT problem text, OUT sql text, OUT again text)
+	LANGUAGE C AS '$libdir/angles', 'angles_codec_test_local';
+	CREATE FUNCTION codectest.remote(value anyelement, wished text, not_null boolean,
+		options text[], property jsonb, OUT canon text, OUT truncated boolean, OUT problem text,
+		OUT sql text, OUT again text)
+	LANGUAGE C AS '$libdir/angles', 'angles_codec_test_remote';
+	CREATE FUNCTION codectest.parse(bytea) RETURNS text
+	LANGUAGE C STRICT AS '$libdir/angles', 'angles_codec_test_parse';
+	CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy "day"', 'o''k\\', U&'\+01F600');
+	CREATE DOMAIN feeling AS mood;
+	CREATE TYPE pair AS (a integer, b text);
+	CREATE DOMAIN even AS integer CHECK (VALUE % 2 = 0);
+});
+
+# ---- random values ----
+
+sub below { return int(rand($_[0])) }
+sub one_of { return $_[ rand @_ ] }
+sub many { my ($n, $sub) = @_; return map { $sub->() } 1 .. $n }
+
+# What has broken programs: pairs, joined and combining characters, both directions, controls, words of
+# formats and languages, and characters that some split lines at.
+my @hostile = ('😀', '👩‍👩‍👧', "e\x{301}", "\x{1F1E9}\x{1F1EA}", "\x{202E}abc\x{202C}", 'שלום', 'مرحبا', "\x{200B}", "\x{FEFF}",
+	"\x{2028}", "\x{2029}", "\x{85}", "\x{A0}", "\x{FFFD}", "\x{FFFF}", "\x{10FFFF}", "\x{E000}", "\x01", "\x08", "\x1b[31m",
+	"\x7f", "\t", "\n", "\r\n", "'", '"', '\\', '\\\\', '\\n', '\\u0041', "\\'", '""', '$$', '{', '}', '[', ']', ',', ';',
+	'NULL', 'null', 'true', '-0', '1e400', '<b>', '&amp;', '%00', '%s', '--', '/*', '字', 'ß', 'İ', 'ǅ', "Z\x{335}\x{31B}\x{358}",
+	' ', '  ');
+
+sub text_of
+{
+	my ($max) = @_;
+	my $text = '';
+	for (my $n = 1 + below(12); $n > 0; $n--)
+	{
+		$text .= below(2) ? one_of(@hostile) : chr(33 + below(94)) x (1 + below(6));
+	}
+	return substr($text, 0, $max // 1_000_000);
+}
+
+# Long texts end near the limits of pieces, with what must not be cut there.
+sub long_text
+{
+	my $edge = one_of(1_990 .. 2_010, 3_990 .. 4_010, 20_000);
+	my $text = one_of('x', '字', '😀', '"', "\n", "e\x{301}") x $edge;
+	my $at = below(12);
+	substr($text, $edge - $at, 0) = join('', many(6, sub { one_of(@hostile) })) if length $text > $at;
+	return $text;
+}
+
+sub any_text { my $kind = below(40); return $kind == 0 ? '' : $kind == 1 ? ' ' x below(5) : $kind < 4 ? long_text() : text_of() }
+sub array_of
+{
+	my ($sub) = @_;
+	return '{' . join(',', map { my $v = $_; $v =~ s/([\\"])/\\$1/g; qq{"$v"} } many(below(6), $sub)) . '}';
+}
+sub whole { my ($bits) = @_; my $n = below(2**one_of(1 .. $bits)); return below(2) ? $n : -$n }
+sub decimal { return one_of('', '-') . join('', many(1 + below(one_of(3, 9, 22)), sub { below(10) })) . (below(2) ? '.' . join('', many(1 + below(one_of(3, 9, 22)), sub { below(10) })) : '') }
+sub double { return one_of('0', '-0', 'NaN', 'Infinity', '5e-324', '1.7976931348623157e308', '1e21', '-1e-7', map { sprintf('%.17g', (rand() - 0.5) * 10**(below(40) - 20)) } 1 .. 20) }
+sub day { return one_of('infinity', '0001-01-01', '9999-12-31', '2024-02-29', '0044-03-15 BC', '12026-01-01', map { sprintf('%04d-%02d-%02d', 1 + below(9999), 1 + below(12), 1 + below(28)) } 1 .. 30) }
+sub clock { return sprintf('%02d:%02d:%02d', below(24), below(60), below(60)) . one_of('', '', '.5', '.123456', '.999999', '.000001') }
+sub moment { my $day = day(); return $day =~ /^\d{4}-\S+$/ ? "$day " . clock() : $day }
+sub json_of { return $json->encode(one_of(text_of(), [ many(below(3), \&text_of) ], { many(2 * below(3), \&text_of) }, undef)) }
+
+# Name, SQL type, wished property, not null, values; what else counts as the same value, if anything;
+# what share of the values at most may be refused.
+my @kinds = (
+	[ 'F2, F3: text', 'text', undef, 0, \&any_text ],
+	[ 'F2, F3: text, title', 'text', 'title', 0, \&any_text ],
+	[ 'F2: text without null', 'text', undef, 1, \&any_text ],
+	[ 'F2: char(30)', 'char(30)', undef, 0, sub { text_of(30) } ],
+	[ 'F8: varchar', 'varchar', undef, 0, \&text_of ],
+	[ 'F6: select', 'text', 'select', 0, sub { text_of(60) }, undef, 0.6 ],
+	[ 'F6: status', 'text', 'status', 0, sub { text_of(60) }, undef, 0.6 ],
+	[ 'F8: url', 'text', 'url', 0, \&text_of ],
+	[ 'F8: email', 'text', 'email', 0, sub { text_of(40) } ],
+	[ 'F8: phone_number', 'varchar', 'phone_number', 0, sub { text_of(40) } ],
+	[ 'F6: enum', 'mood', undef, 0, sub { one_of('sad', 'ok', 'happy "day"', q{o'k\\}, '😀') } ],
+	[ 'F6: domain over enum', 'feeling', undef, 0, sub { one_of('sad', 'ok') } ],
+	[ 'F6: text[]', 'text[]', undef, 0, sub { array_of(sub { text_of(60) }) }, 'sorted(v) = sorted(b)', 0.9 ],
+	[ 'F6: enum[]', 'mood[]', undef, 0, sub { array_of(sub { one_of('sad', 'ok', '😀') }) }, 'sorted(v) = sorted(b)', 0.9 ],
+	[ 'F8: boolean', 'boolean', undef, 0, sub { one_of('t', 'f') } ],
+	[ 'F8: boolean without null', 'boolean', undef, 1, sub { one_of('t', 'f') } ],
+	[ 'F1: smallint', 'smallint', undef, 0, sub { one_of(-32768, 32767, whole(15)) } ],
+	[ 'F1: integer', 'integer', undef, 0, sub { one_of(-2147483648, 2147483647, whole(31)) } ],
+	[ 'F1: domain over integer', 'even', undef, 0, sub { 2 * whole(20) } ],
+	[ 'F1: bigint', 'bigint', undef, 0, sub { one_of('9007199254740992', '9007199254740993', '-9223372036854775808', whole(53), whole(53), whole(53)) }, undef, 0.6 ],
+	[ 'F1: bigint as text', 'bigint', 'rich_text', 0, sub { one_of('9007199254740993', '-9223372036854775808', whole(53)) } ],
+	[ 'F1: numeric', 'numeric', undef, 0, \&decimal, 'v = b', 0.8 ],
+	[ 'F1: numeric as text', 'numeric', 'rich_text', 0, \&decimal ],
+	[ 'F1: double precision', 'float8', undef, 0, \&double, 'v = b', 0.2 ],
+	[ 'F1: real', 'float4', undef, 0, sub { sprintf('%.9g', (rand() - 0.5) * 10**(below(30) - 15)) }, 'v = b' ],
+	[ 'F4: date', 'date', undef, 0, \&day, undef, 0.3 ],
+	[ 'F4: timestamptz', 'timestamptz', undef, 0, \&moment, q{date_trunc('milliseconds', v) = b}, 0.3 ],
+	[ 'F4: timestamp', 'timestamp', undef, 0, \&moment, q{date_trunc('milliseconds', v) = b}, 0.3 ],
+	[ 'F4: timestamptz as text', 'timestamptz', 'rich_text', 0, \&moment ],
+	[ 'F8: interval', 'interval', undef, 0, sub { whole(12) . ' mons ' . whole(9) . ' days ' . one_of('', '-') . clock() } ],
+	[ 'F8: time', 'time', undef, 0, \&clock ],
+	[ 'F8: jsonb', 'jsonb', undef, 0, \&json_of ],
+	[ 'F8: json', 'json', undef, 0, \&json_of ],
+	[ 'F8: uuid', 'uuid', undef, 0, sub { join('', many(32, sub { sprintf '%x', below(16) })) } ],
+	[ 'F8: inet', 'inet', undef, 0, sub { join('.', many(4, sub { below(256) })) . one_of('', '/8', '/32') } ],
+	[ 'F8: bytea', 'bytea', undef, 0, sub { '\\x' . join('', many(below(300), sub { sprintf '%02x', below(256) })) } ],
+	[ 'F8: integer[]', 'integer[]', undef, 0, sub { array_of(sub { whole(31) }) } ],
+	[ 'F8: text[] as text', 'text[]', 'rich_text', 0, sub { array_of(\&text_of) } ],
+	[ 'F8: daterange', 'daterange', undef, 0, sub { '[' . one_of('2026-01-01', '') . ',' . one_of('2026-02-03', '') . ')' } ],
+	[ 'F8: row', 'pair', undef, 0, sub { my $v = text_of(); $v =~ s/(["\\])/$1$1/g; '(' . whole(9) . qq{,"$v")} } ],
+);
+
+# ---- there and back ----
+
+# Writes lines to a file of the server's user and copies them into a table.
+sub copy_in
+{
+	my ($table, @lines) = @_;
+	my $bytes = join('', map { "$_\n" } @lines);
+	utf8::encode($bytes);
+	my $file = "$dir/" . ($table =~ tr/a-z0-9_/_/cr);
+	open(my $fh, '>:raw', $file) or die "could not write $file: $!";
+	print $fh $bytes;
+	close $fh or die "could not write $file: $!";
+	chmod 0644, $file;
+	$node->sql("COPY $table FROM '$file' (ENCODING 'UTF8')");
+}
+
+# A field of COPY.
+sub field
+{
+	my ($value) = @_;
+	return '\\N' unless defined $value;
+	return $value =~ s/([\\\n\r\t])/{"\\" => '\\\\', "\n" => '\\n', "\r" => '\\r', "\t" => '\\t'}->{$1}/ger;
+}
+
+# What Notion would answer to the writes of table pushed goes into table pulled.
+sub through_notion
+{
+	my ($in, $out) = ("$dir/writes", "$dir/answers");
+	$node->sql("COPY (SELECT replace(encode(convert_to(json_build_object('id', id, 'type', type, 'write', write)::text,
+		'UTF8'), 'hex'), E'\\n', '') FROM pushed WHERE write IS NOT NULL ORDER BY id) TO '$in'");
+	# hex, because COPY would escape backslashes
+	open(my $from, '<', $in) or die "could not read $in: $!";
+	open(my $to, '>:raw', "$in.json") or die "could not write $in.json: $!";
+	while (my $line = <$from>) { chomp $line; print $to pack('H*', $line), "\n" }
+	close $to or die "could not write $in.json: $!";
+	close $from;
+	my $node_js = $ENV{NODE} || 'node';
+	my $status = system("$node_js '$FindBin::Bin/../lib/codec-echo.mjs' $seed < '$in.json' > '$out'");
+	is($status, 0, 'F3: Notion reads what angles wrote') or return;
+	# JSON has no control characters, so these two can stand for quotes and separators
+	$node->sql("TRUNCATE pulled; COPY pulled FROM '$out' (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02', ENCODING 'UTF8')");
+}
+
+$node->sql(q{
+	CREATE TABLE cases (kind integer, id integer, value text);
+	CREATE TABLE pushed (kind integer, id integer PRIMARY KEY, type text, canon text, write text,
+		problem text, sql text, again text);
+	CREATE TABLE pulled (answer jsonb);
+	CREATE FUNCTION sorted(anyarray) RETURNS anyarray LANGUAGE sql
+	AS 'SELECT array_agg(e::text COLLATE "C" ORDER BY e::text COLLATE "C")::text[] FROM unnest($1) e';
+} =~ s/RETURNS anyarray/RETURNS text[]/r);
+
+my (@cases, $id);
+for my $kind (0 .. $#kinds)
+{
+	# texts are where most can go wrong
+	my $n = int($rows / @kinds * ($kinds[$kind][0] =~ /F3/ ? 8 : 1)) + 1;
+	push @cases, map { join("\t", $kind, ++$id, field(below(25) ? $kinds[$kind][4]->() : undef)) } 1 .. $n;
+}
+copy_in('cases', @cases);
+cmp_ok($id, '>=', $rows, "F8: $id random values of " . @kinds . ' kinds');
+
+for my $kind (0 .. $#kinds)
+{
+	my ($name, $type, $wished, $not_null) = @{ $kinds[$kind] };
+	my $arguments = sprintf('%s, %s, NULL', $wished ? "'$wished'" : 'NULL', $not_null ? 'true' : 'false');
+	# a column without null has none
+	$node->sql("DELETE FROM cases WHERE kind = $kind AND value IS NULL") if $not_null;
+	my ($state, $message) = $node->sql_error("SELECT codectest.pin(); SET search_path = public, pg_catalog;
+		INSERT INTO public.pushed SELECT kind, id, l.type, l.canon, l.write, l.problem, l.sql, l.again
+		FROM public.cases, codectest.local(value::text::$type, $arguments) l WHERE kind = $kind");
+	is($state, '', "$name: every value has a form or a problem") or diag($message);
+}
+through_notion();
+is($node->sql(q{SELECT string_agg(format('%s: %s', left(p.canon, 100), answer->>'refused'), E'\n')
+	FROM (SELECT answer FROM pulled WHERE answer ? 'refused' LIMIT 5) a, pushed p WHERE p.id = (answer->>'id')::int}),
+	'', 'F3: Notion refuses none of it');
+
+for my $kind (0 .. $#kinds)
+{
+	my ($name, $type, $wished, $not_null, undef, $same, $refused) = @{ $kinds[$kind] };
+	my $arguments = sprintf('%s, %s, NULL', $wished ? "'$wished'" : 'NULL', $not_null ? 'true' : 'false');
+	$same //= 'v::text = b::text';
+	my $sql = "SELECT codectest.pin(); SET search_path = public, pg_catalog;
+		CREATE TEMP TABLE result AS SELECT p.id, c.value, p.canon, p.problem AS refused, p.again AS at_home, r.*,
+			c.value::$type AS v, r.sql::$type AS b
+		FROM pushed p JOIN cases c USING (id) LEFT JOIN pulled a ON (a.answer->>'id')::int = p.id
+		LEFT JOIN LATERAL codectest.remote(NULL::$type, $arguments, a.answer->'property')
+			AS r(remote, truncated, problem, sql, again) ON a.answer IS NOT NULL
+		WHERE p.kind = $kind;
+		SELECT count(*), count(*) FILTER (WHERE refused IS NOT NULL),
+			count(*) FILTER (WHERE refused IS NULL AND (problem IS NOT NULL OR truncated OR remote IS DISTINCT FROM canon)),
+			count(*) FILTER (WHERE refused IS NULL AND (again IS DISTINCT FROM canon OR at_home IS DISTINCT FROM canon)),
+			count(*) FILTER (WHERE refused IS NULL AND NOT coalesce($same, v IS NULL AND b IS NULL)
+				AND NOT (coalesce(v::text, '') = '' AND coalesce(b::text, '') = '')
+				AND NOT (v::text = '{}' AND b::text = '{}') AND NOT (v IS NULL AND b::text = '{}')),
+			(SELECT left(row_to_json(x)::text, 1500) FROM result x WHERE refused IS NULL AND (problem IS NOT NULL
+				OR remote IS DISTINCT FROM canon OR again IS DISTINCT FROM canon
+				OR NOT coalesce($same, v IS NULL AND b IS NULL)) LIMIT 1)
+		FROM result";
+	my ($state, $out) = $node->sql_error($sql);
+	is($state, '', "$name: Notion's answers are read") or do { diag($out); next };
+	my ($n, $n_refused, $drift, $drift_here, $lost, $example) = split(/\|/, (split(/\n/, $out))[-1], 6);
+	is("$drift, $drift_here, $lost", '0, 0, 0', "$name: $n values come back as they were, $n_refused refused")
+	  or diag($example);
+	cmp_ok($n_refused, '<=', $n * ($refused // 0), "$name: not more refused than expected");
+	cmp_ok($n_refused, '<', $n, "$name: not all refused");
+}
+done_testing();
