@@ -246,4 +246,155 @@ for my $kind (0 .. $#kinds)
 	cmp_ok($n_refused, '<=', $n * ($refused // 0), "$name: not more refused than expected");
 	cmp_ok($n_refused, '<', $n, "$name: not all refused");
 }
+
+# ---- hostile answers ----
+
+my @corpus = map { $json->decode($_) } (
+	'{"id":"title","type":"title","title":[{"type":"text","text":{"content":"a","link":null},"annotations":{"bold":true},"plain_text":"a","href":null}]}',
+	'{"id":"a","type":"rich_text","rich_text":[{"text":{"content":"a"}},{"type":"equation","equation":{"expression":"x"},"plain_text":"x"}],"has_more":false}',
+	'{"type":"number","number":12.5}', '{"type":"checkbox","checkbox":true}',
+	'{"type":"select","select":{"id":"1","name":"ok","color":"red"}}', '{"type":"select","select":{"name":"true"}}',
+	'{"type":"status","status":{"id":"2","name":"Done"}}', '{"type":"multi_select","multi_select":[{"name":"b"},{"name":"a"}]}',
+	'{"type":"date","date":{"start":"2026-11-01T09:30:00.000+01:00","end":"2026-11-02T09:30:00Z","time_zone":"Europe/Berlin"}}',
+	'{"type":"date","date":{"start":"2026-11-01","end":null}}', '{"type":"url","url":"https://example.org"}',
+	'{"type":"email","email":"a@b.example"}', '{"type":"phone_number","phone_number":"+49"}',
+	'{"type":"relation","relation":[{"id":"p1"},{"id":"p2"}],"has_more":true}',
+	'{"type":"files","files":[{"name":"a"}]}', '{"type":"formula","formula":{"type":"number","number":3}}');
+my @words = qw(id type title rich_text number checkbox select status multi_select date url email phone_number relation
+	has_more start end time_zone name text content plain_text object);
+
+# Perl's numbers are doubles; these stay as they are until they are written.
+my $raw = "\x{F8FF}";
+sub number_of { return $raw . one_of(0, -1, '1e308', '1e999', '-1e-999', '1e100000', '123456789012345678901234567890', '0.1') }
+sub encoded { return $json->encode($_[0]) =~ s/"$raw([^"]*)"/$1/gr }
+
+sub random_json
+{
+	my ($depth) = @_;
+	my $kind = below($depth > 4 ? 5 : 8);
+	return one_of(JSON::PP::null, JSON::PP::true, JSON::PP::false) if $kind == 0;
+	return number_of() if $kind == 1;
+	return one_of(@words, '2026-11-01', '2026-02-30', '2026-11-01T09:30:00Z', '9999-12-31T23:59:59-15:59', 'infinity') if $kind == 2;
+	return any_text() if $kind < 5;
+	return [ map { random_json($depth + 1) } 1 .. below(4) ] if $kind < 7;
+	return { map { one_of(@words) => random_json($depth + 1) } 1 .. below(4) };
+}
+
+# A copy with one or more places changed.
+sub mutated
+{
+	my ($value, $depth) = @_;
+	return random_json($depth) if below(12) == 0;
+	if (ref $value eq 'ARRAY')
+	{
+		my @copy = map { mutated($_, $depth + 1) } @$value;
+		push @copy, random_json($depth) if below(8) == 0;
+		return below(20) == 0 && @copy ? $copy[0] : \@copy;
+	}
+	if (ref $value eq 'HASH')
+	{
+		my %copy = map { (below(15) == 0 ? one_of(@words) : $_) => mutated($value->{$_}, $depth + 1) } sort keys %$value;
+		delete $copy{ one_of(sort keys %copy) } if %copy && below(12) == 0;
+		return below(20) == 0 ? [ \%copy ] : \%copy;
+	}
+	return $value unless defined $value && !ref $value && $value !~ /$raw/ && below(6) == 0;
+	# one character more or less
+	my $text = "$value";
+	substr($text, below(1 + length $text), below(2)) = one_of(@hostile, chr(33 + below(94)), '');
+	return $text;
+}
+
+sub mutated_bytes
+{
+	my ($text) = @_;
+	utf8::encode($text);
+	for (0 .. below(3))
+	{
+		my $at = below(1 + length $text);
+		my $kind = below(5);
+		if ($kind == 0) { substr($text, $at) = '' }
+		elsif ($kind == 1) { substr($text, $at, 0) = chr(below(256)) }
+		elsif ($kind == 2 && $at < length $text) { substr($text, $at, 1) = chr(below(256)) }
+		elsif ($kind == 3) { substr($text, $at, 0) = one_of("\0", "\xC0\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", '\\u0000', '\\ud83d', '\\ude00', '[' x 200, '{"a":' x 200) }
+		else { substr($text, $at, below(4)) = substr($text, below(1 + length $text), below(20)) }
+	}
+	return $text;
+}
+
+$node->sql(q{
+	CREATE TABLE answers (id integer PRIMARY KEY, answer jsonb);
+	CREATE TABLE bytes (id integer PRIMARY KEY, bytes bytea);
+	CREATE TABLE findings (what text, detail text);
+	-- Reads one answer as each kind of property. The types take every text that the codec hands them,
+	-- so an error of any kind is one of the codec.
+	CREATE FUNCTION read_all(answer jsonb, OUT problems integer, OUT held integer) LANGUAGE plpgsql AS $$
+	DECLARE
+		wished text;
+		r record;
+	BEGIN
+		problems := 0;
+		held := 0;
+		FOREACH wished IN ARRAY '{title,rich_text,number,checkbox,select,status,multi_select,date,day,url,email,
+			phone_number,relation,boolean}'::text[] LOOP
+			BEGIN
+				CASE wished
+					WHEN 'number' THEN r := codectest.remote(NULL::float8, wished, false, NULL, answer);
+					WHEN 'checkbox' THEN r := codectest.remote(NULL::boolean, wished, false, NULL, answer);
+					WHEN 'boolean' THEN r := codectest.remote(NULL::boolean, NULL, false, NULL, answer);
+					WHEN 'multi_select' THEN r := codectest.remote(NULL::text[], wished, false, NULL, answer);
+					WHEN 'date' THEN r := codectest.remote(NULL::timestamptz, wished, false, NULL, answer);
+					WHEN 'day' THEN r := codectest.remote(NULL::date, NULL, true, NULL, answer);
+					ELSE r := codectest.remote(NULL::text, wished, false, NULL, answer);
+				END CASE;
+				IF r.problem IS NULL AND wished <> 'relation' AND r.again IS DISTINCT FROM r.canon THEN
+					INSERT INTO public.findings VALUES (wished || ' drifts',
+						format('%s: %s, then %s', answer, r.canon, r.again));
+				END IF;
+				PERFORM r.canon::jsonb;
+				problems := problems + (r.problem IS NOT NULL)::int;
+				held := held + (r.problem IS NULL)::int;
+			EXCEPTION WHEN OTHERS THEN
+				INSERT INTO public.findings VALUES (wished || ' raises ' || SQLSTATE, format('%s: %s', answer, SQLERRM));
+			END;
+		END LOOP;
+	END $$;
+	-- JSON in which text from outside is no JSON for us either, or is read like any other answer.
+	CREATE FUNCTION read_bytes(bytes bytea) RETURNS boolean LANGUAGE plpgsql AS $$
+	DECLARE
+		problem text := codectest.parse(bytes);
+	BEGIN
+		IF problem IS NULL THEN
+			PERFORM public.read_all(convert_from(bytes, 'UTF8')::jsonb);
+		END IF;
+		RETURN problem IS NULL;
+	EXCEPTION WHEN OTHERS THEN
+		INSERT INTO public.findings VALUES ('parse raises ' || SQLSTATE, format('%s: %s', bytes, SQLERRM));
+		RETURN false;
+	END $$;
+});
+my @answers = map { encoded(below(20) ? mutated(one_of(@corpus), 0) : random_json(0)) } 1 .. $documents;
+my $n_bytes = int($documents / 2);
+my @bytes = map { '\\\\x' . unpack('H*', mutated_bytes($json->encode(one_of(@corpus)))) } 1 .. $n_bytes;
+copy_in('answers', map { "$_\t" . field($answers[$_]) } 0 .. $#answers);
+copy_in('bytes', map { "$_\t$bytes[$_]" } 0 .. $#bytes);
+
+my $before = $node->sql('SELECT pg_postmaster_start_time()');
+my ($state, $out) = $node->sql_error('SELECT codectest.pin(); SET search_path = public, pg_catalog;
+	SELECT sum(problems), sum(held) FROM answers, read_all(answer)');
+is($state, '', "F2, F4, F5, F6, F7: $documents answers of any shape do not end the session") or diag($out);
+my ($problems, $values) = split(/\|/, (split(/\n/, $out))[-1]);
+cmp_ok($values, '>', $documents / 4, "F5: $values of them were values, $problems problems");
+cmp_ok($problems, '>', $documents, 'F5: and many were problems');
+($state, $out) = $node->sql_error('SELECT codectest.pin(); SET search_path = public, pg_catalog;
+	SELECT count(*) FILTER (WHERE read_bytes(bytes)) FROM bytes');
+is($state, '', "F3: $n_bytes answers with damaged bytes do not end the session") or diag($out);
+cmp_ok((split(/\n/, $out))[-1], '>', 0, 'F3: some were JSON still');
+is($node->sql(q{SELECT string_agg(what || ': ' || left(detail, 600), E'\n') FROM (SELECT * FROM findings LIMIT 10) f}), '',
+	'F2, F4, F5, F6, F7: each has a value that stays the same, or a problem; none raises an error');
+for my $deep ('[' x 129, '[' x 100_000, '{"a":' x 5000, '{"title":' . '[' x 128)
+{
+	is($node->sql("SELECT codectest.parse('$deep')"), 'the answer is nested too deeply',
+		'F5: depth of ' . ($deep =~ tr/[{//) . ' is refused');
+}
+is($node->sql('SELECT pg_postmaster_start_time()'), $before, 'F5: the server was not ended by any of it');
 done_testing();
