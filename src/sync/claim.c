@@ -50,6 +50,7 @@ static void mark_later(Marks *marks, const Entry *entry, const char *state, Time
 					   const char *class, const char *message, const char *hint);
 static void write_marks(Engine *engine, Marks *marks);
 static void write_later(Engine *engine, RowSet *later);
+static void free_children(Engine *engine, const Marks *marks);
 static void read_next_due(Engine *engine);
 
 void
@@ -534,6 +535,34 @@ write_marks(Engine *engine, Marks *marks)
 						4, types, values, NULL, SPI_OK_UPDATE);
 	}
 	write_later(engine, &marks->later);
+	free_children(engine, marks);
+}
+
+/*
+ * Rows that wait for one that needs nothing, or that stays behind, are planned again: its page is
+ * there already, or it will not come and they go without that relation.
+ */
+static void
+free_children(Engine *engine, const Marks *marks)
+{
+	static SPIPlanPtr plan = NULL;
+	const RowSet *parents[] = {&marks->gone, &marks->later};
+
+	for (int i = 0; i < lengthof(parents); i++)
+	{
+		if (parents[i]->n == 0)
+			continue;
+		exec_on_rows(&plan,
+					 "UPDATE angles.queue_entries q SET state = 'ready',"
+					 " seq = nextval('angles.queue_seq'), waits_for_link = NULL,"
+					 " waits_for_key = NULL, message = NULL"
+					 " FROM unnest($1, $2) AS u (link_id, key)"
+					 " WHERE q.state = 'waiting' AND q.waits_for_link = u.link_id"
+					 " AND q.waits_for_key = u.key AND $3 IS NOT NULL",
+					 parents[i], engine->generation, SPI_OK_UPDATE);
+		if (SPI_processed > 0)
+			engine->more[0] = engine->more[1] = true;
+	}
 }
 
 static void

@@ -434,7 +434,8 @@ settle_schema(Engine *engine, Link *link, Action *action)
 		if (property == NULL || type == NULL)
 			continue;
 		if (strcmp(type, angles_codec_type_name(column->type)) != 0)
-			problem = psprintf("property \"%s\" is %s in Notion, not %s; call angles.alter_link()",
+			problem = psprintf("property \"%s\" is %s in Notion, not %s; give the column another "
+							   "property: angles.alter_link(..., mapping => ...)",
 							   column->property_name, type, angles_codec_type_name(column->type));
 		Datum		values[4] = {Int32GetDatum(link->id),
 			CStringGetTextDatum(column->property_name),
