@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "core/compat.h"
 #include "core/guc.h"
 #include "core/shmem.h"
 
@@ -47,9 +48,14 @@ int			angles_guc_test_clock_offset = 0;
 char	   *angles_guc_test_kill_point = NULL;
 #endif
 
+/* What PostgreSQL keeps as the value of angles.notion_token: always empty. */
+static char *token_setting = NULL;
+
 static void define_http(void);
 static void define_notion(void);
 static void define_workers(void);
+static bool check_secret_token(char **newval, void **extra, GucSource source);
+static void assign_secret_token(const char *newval, void *extra);
 static bool check_url(char **newval, void **extra, GucSource source);
 static const char *show_secret_token(void);
 
@@ -139,8 +145,9 @@ define_notion(void)
 	/* Prefer angles.notion_token_file: a file can be rotated and has rights of its own. */
 	DefineCustomStringVariable("angles.notion_token",
 							   "Token of the Notion connection.",
-							   NULL, &angles_guc_notion_token, "",
-							   PGC_SIGHUP, ANGLES_SECRET_FLAGS, NULL, NULL, show_secret_token);
+							   NULL, &token_setting, "",
+							   PGC_SIGHUP, ANGLES_SECRET_FLAGS, check_secret_token,
+							   assign_secret_token, show_secret_token);
 	/* Set it to a file that only the server's user can read; it is read anew at SIGHUP and 401. */
 	DefineCustomStringVariable("angles.notion_token_file",
 							   "File that holds the token of the Notion connection.",
@@ -237,6 +244,31 @@ check_url(char **newval, void **extra, GucSource source)
 		return true;
 	GUC_check_errdetail("It must begin with https://; plain http is accepted to loopback only.");
 	return false;
+}
+
+/*
+ * PostgreSQL writes "parameter ... changed to ..." into the log when the text of a setting changes at
+ * a reload. The text of this one therefore never changes: the token travels beside it, as "extra".
+ */
+static bool
+check_secret_token(char **newval, void **extra, GucSource source)
+{
+	size_t		size = strlen(*newval) + 1;
+
+	(void) source;
+	*extra = ANGLES_GUC_MALLOC(size);
+	if (*extra == NULL)
+		return false;
+	memcpy(*extra, *newval, size);
+	explicit_bzero(*newval, size - 1);
+	return true;
+}
+
+static void
+assign_secret_token(const char *newval, void *extra)
+{
+	(void) newval;
+	angles_guc_notion_token = (char *) extra;
 }
 
 /* Not even a superuser sees a token: he may be sharing his screen. */

@@ -126,5 +126,17 @@ trimmed_copy(const char *text)
 	end = text + strlen(text);
 	while (end > text && isspace((unsigned char) end[-1]))
 		end--;
+	for (const char *p = text; p < end; p++)
+	{
+		/* a header line cannot carry it, and a file with more than a token is a mistake */
+		if (!isgraph((unsigned char) *p))
+		{
+			ereport(WARNING,
+					(errcode(ERRCODE_ANGLES_BAD_SETTING),
+					 errmsg("the Notion token holds white space or control characters"),
+					 errhint("Put the token alone on one line.")));
+			return NULL;
+		}
+	}
 	return end == text ? NULL : pnstrdup(text, end - text);
 }

@@ -37,6 +37,7 @@ typedef struct ActiveCall
 enum
 {
 	CHECK_ME = 1,
+	CHECK_PARENT,
 	CHECK_DATA_SOURCE
 };
 
@@ -321,6 +322,16 @@ start_check(Engine *engine, ActiveCall *active)
 	MemoryContextSwitchTo(old);
 	angles_action_ready(engine, action);
 	active->steps_left = 1;
+	if (angles_guc_notion_parent && angles_notion_parse_id(angles_guc_notion_parent))
+	{
+		action = angles_action_make(engine, ACTION_CHECK, 0);
+		action->step = CHECK_PARENT;
+		old = MemoryContextSwitchTo(action->context);
+		action->request = angles_notion_get_page(angles_notion_parse_id(angles_guc_notion_parent));
+		MemoryContextSwitchTo(old);
+		angles_action_ready(engine, action);
+		active->steps_left++;
+	}
 	foreach(lc, angles_links())
 	{
 		Link	   *link = (Link *) lfirst(lc);
@@ -366,6 +377,12 @@ angles_calls_settle_check(Engine *engine, Action *action)
 						   "angles.notion_token_file points, and reload."
 						   : "Is angles.notion_url right, and does the server reach the internet?");
 		}
+		else if (action->step == CHECK_PARENT)
+			send_check_row(active, "parent page (angles.notion_parent)", good,
+						   good ? "reachable; new databases are made there" : answer->message,
+						   good ? NULL
+						   : "Open the page in Notion, choose Connections in its menu, and add the "
+						   "connection of this token.");
 		else if (link != NULL)
 			send_check_row(active, psprintf("data source of "
 											"%s.%s", link->schema, link->table), good,
