@@ -197,6 +197,8 @@ send_again_later(Engine *engine, Action *action)
 		/* a file may hold a newer one already */
 		read_token(engine);
 		engine->token_refused = engine->token != NULL && strcmp(engine->token, refused) == 0;
+		/* people are told at once: nothing else may happen here for a long time */
+		engine->look = true;
 		angles_secret_free(refused);
 	}
 	else
