@@ -157,6 +157,14 @@ angles_codec_append_schema(StringInfo buf, const AnglesColumn *column,
 
 	switch (column->type)
 	{
+		case ANGLES_PROP_STATUS:
+			/* without options of ours Notion makes its three own; no write adds one later */
+			if (column->options == NIL)
+			{
+				appendStringInfoString(buf, "{\"status\":{}}");
+				break;
+			}
+			/* FALLTHROUGH */
 		case ANGLES_PROP_SELECT:
 		case ANGLES_PROP_MULTI_SELECT:
 			appendStringInfo(buf, "{\"%s\":{\"options\":[", type_names[column->type]);

@@ -157,6 +157,10 @@ UNION ALL SELECT l.type, l.canon, l.again = l.canon FROM codectest.local('v7'::c
 UNION ALL SELECT l.type, l.canon, l.again = l.canon FROM codectest.local('ok'::codectest.feeling) l;
 SELECT * FROM codectest.local('new'::text, NULL, true, '{new,old}');
 SELECT l.type, l.canon FROM codectest.local('new'::text, NULL, true, '{new,New}') l;
+-- F6: a status takes no option by a write, so it is made with those that are known
+SELECT l.schema, l.write, l.problem FROM codectest.local('ok'::codectest.mood, 'status') l
+UNION ALL SELECT l.schema, l.write, l.problem FROM codectest.local('new'::text, 'status', true, '{new,old}') l
+UNION ALL SELECT l.schema, l.write, l.problem FROM codectest.local('Done'::text, 'status') l;
 SELECT l.type, l.canon, l.problem FROM codectest.local('new, and old'::text, 'select') l
 UNION ALL SELECT l.type, l.canon, l.problem FROM codectest.local('new, and old'::text, 'status') l
 UNION ALL SELECT l.type, l.canon, l.problem FROM codectest.local('{"a,b"}'::text[]) l
