@@ -591,17 +591,22 @@ write_later(Engine *engine, RowSet *later)
 	(void) engine;
 }
 
+/* Only of links that may send: an entry of a paused one is due whenever that link goes on. */
 static void
 read_next_due(Engine *engine)
 {
 	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT4ARRAYOID};
+	Datum		values[1];
+	int			n_links;
 	bool		isnull;
 	Datum		datum;
 
+	values[0] = sending_links(&n_links);
 	angles_spi_exec(&plan,
 					"SELECT min(next_at) FROM angles.queue_entries"
-					" WHERE state IN ('retry', 'verifying')",
-					0, NULL, NULL, NULL, SPI_OK_SELECT);
+					" WHERE state IN ('retry', 'verifying') AND link_id = ANY ($1)",
+					1, types, values, NULL, SPI_OK_SELECT);
 	datum = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	engine->next_due = isnull ? 0 : DatumGetTimestampTz(datum);
 }

@@ -11,6 +11,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -33,9 +34,11 @@ static void take_answers(Engine *engine);
 static bool send_again_later(Engine *engine, Action *action);
 static void note_health(Engine *engine, const NotionAnswer *answer);
 static bool database_has_work(Engine *engine);
+static bool has_token(const Engine *engine);
 static void work_in_database(Engine *engine);
 static void forget_mark(int32 link_id, void *arg);
 static void report_connection(Engine *engine);
+static void report_links(void);
 static long send_requests(Engine *engine);
 static bool must_be_planned_again(Engine *engine, Action *action);
 static void send_one(Engine *engine, Action *action);
@@ -104,6 +107,7 @@ engine_start(void)
 	MemoryContextSwitchTo(engine->iteration);
 	angles_txn_begin("take over the queue");
 	angles_worker_recheck();
+	angles_links_refresh();
 	angles_claim_take_over(engine);
 	angles_txn_commit();
 	return engine;
@@ -223,22 +227,28 @@ note_health(Engine *engine, const NotionAnswer *answer)
 static bool
 database_has_work(Engine *engine)
 {
-	bool		lists_low = engine->n_ready < ENGINE_LOW_WATER;
-
 	if (engine->look || engine->n_done >= ENGINE_SETTLE)
 		return true;
 	if (engine->n_done > 0 && (engine->n_ready == 0 || engine->n_flying == 0))
 		return true;
+	/* without a token there is nobody to send to: what is queued stays where it is */
+	if (!has_token(engine) || engine->n_ready >= ENGINE_LOW_WATER)
+		return false;
 	if (engine->setup_pending && angles_clock_mono_us() >= engine->setup_not_before_us &&
 		engine->n_ready == 0)
 		return true;
-	if (!lists_low)
-		return false;
 	if (engine->some_wait && engine->n_ready == 0 && engine->n_flying == 0)
 		return true;
 	if (engine->more[0] || engine->more[1])
 		return true;
 	return engine->next_due != 0 && engine->next_due <= angles_clock_now();
+}
+
+/* Whether there is a token that Notion has not refused. */
+static bool
+has_token(const Engine *engine)
+{
+	return engine->token != NULL && !engine->token_refused;
 }
 
 /*
@@ -261,7 +271,7 @@ work_in_database(Engine *engine)
 	angles_links_refresh();
 	folded_all = !angles_fold(engine);
 	angles_calls_step(engine);
-	if (engine->token != NULL && !engine->token_refused)
+	if (has_token(engine))
 	{
 		if (angles_clock_mono_us() >= engine->setup_not_before_us)
 			angles_setup_step(engine);
@@ -272,6 +282,7 @@ work_in_database(Engine *engine)
 			angles_claim(engine);
 	}
 	report_connection(engine);
+	report_links();
 	angles_calls_step(engine);
 	ANGLES_KILL_POINT("before_claim_commit");
 	if (engine->n_ready > ready_before)
@@ -318,6 +329,48 @@ report_connection(Engine *engine)
 						  "SELECT * FROM angles.check_notion() shows more.");
 	else
 		angles_alert_close("notion_token");
+}
+
+/*
+ * Opens and closes the alerts about links and properties that what happened to their table has
+ * paused, whenever the links were read anew.
+ */
+static void
+report_links(void)
+{
+	static uint64 reported = 0;
+	ListCell   *lc;
+
+	if (reported == angles_links_version())
+		return;
+	reported = angles_links_version();
+	foreach(lc, angles_links())
+	{
+		Link	   *link = (Link *) lfirst(lc);
+		char	   *fingerprint = psprintf("link:%d", link->id);
+		char	   *name = link->table
+			? quote_qualified_identifier(link->schema, link->table) : link->title;
+		StringInfoData columns;
+
+		initStringInfo(&columns);
+		for (int i = 0; link->problem == NULL && i < link->n_columns; i++)
+			if (link->columns[i].problem != NULL)
+				appendStringInfo(&columns, "%s%s: %s", columns.len ? "; " : "",
+								 link->columns[i].c.property_name, link->columns[i].problem);
+		if (link->problem != NULL)
+			angles_alert_open(fingerprint, "critical",
+							  psprintf("the link of %s is paused: %s", name, link->problem),
+							  "Its changes stay in the queue.",
+							  link->table == NULL
+							  ? psprintf("SELECT angles.unlink(%u)", link->relid)
+							  : psprintf("SELECT * FROM angles.alter_link('%s')", name));
+		else if (columns.len > 0)
+			angles_alert_open(fingerprint, "warning",
+							  psprintf("properties of %s are paused", name), columns.data,
+							  psprintf("SELECT * FROM angles.alter_link('%s')", name));
+		else
+			angles_alert_close(fingerprint);
+	}
 }
 
 /* ---- sending ---- */
@@ -427,14 +480,14 @@ next_wait(Engine *engine, long sending_wait)
 		return 0;
 	if (net >= 0 && (wait < 0 || net < wait))
 		wait = net;
-	if (engine->next_due != 0 && engine->n_ready < ENGINE_LOW_WATER)
+	if (engine->next_due != 0 && engine->n_ready < ENGINE_LOW_WATER && has_token(engine))
 	{
 		long		due = TimestampDifferenceMilliseconds(angles_clock_now(), engine->next_due);
 
 		wait = wait < 0 ? due : Min(wait, due);
 		working = true;
 	}
-	if (engine->setup_pending && engine->n_ready == 0)
+	if (engine->setup_pending && engine->n_ready == 0 && has_token(engine))
 	{
 		int64		due = (engine->setup_not_before_us - angles_clock_mono_us()) / 1000 + 1;
 
