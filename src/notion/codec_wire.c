@@ -17,7 +17,14 @@
 #include "notion/codec.h"
 #include "notion/codec_internal.h"
 
+/* How many UTF-16 units a piece may be shorter to end between two letters. */
+#define MAX_STEP_BACK 64
+
 static int	units_of(const char *p, int *bytes);
+static int64 count_pieces(const char *text, bool gentle);
+static const char *piece_end(const char *text, bool gentle);
+static bool belongs_to_previous(const char *p);
+static bool is_joiner(const char *p);
 static const char *string_of(const char *canon);
 static void append_names(StringInfo buf, const char *canon, const char *member);
 static char *remote_number(Numeric numeric);
@@ -63,7 +70,28 @@ angles_codec_utf16_length(const char *text)
 int64
 angles_codec_pieces(const char *text)
 {
-	int64		pieces = *text ? 1 : 0;
+	return count_pieces(text, false);
+}
+
+static int64
+count_pieces(const char *text, bool gentle)
+{
+	int64		pieces = 0;
+
+	for (; *text; text = piece_end(text, gentle))
+		pieces++;
+	return pieces;
+}
+
+/*
+ * Returns where a piece that begins here ends. A gentle cut goes back a little rather than part an
+ * accent from its letter.
+ */
+static const char *
+piece_end(const char *text, bool gentle)
+{
+	const char *good = NULL;
+	bool		joined = false;
 	int			in_piece = 0;
 	int			bytes;
 
@@ -71,14 +99,36 @@ angles_codec_pieces(const char *text)
 	{
 		int			units = units_of(text, &bytes);
 
-		if (in_piece + units > ANGLES_PIECE_UNITS)
+		if (gentle && in_piece > ANGLES_PIECE_UNITS - MAX_STEP_BACK)
 		{
-			pieces++;
-			in_piece = 0;
+			if (!joined && !belongs_to_previous(text))
+				good = text;
+			joined = is_joiner(text);
 		}
+		if (in_piece + units > ANGLES_PIECE_UNITS)
+			return good ? good : text;
 		in_piece += units;
 	}
-	return pieces;
+	return text;
+}
+
+/* An approximation: accents, marks of many scripts, variation selectors, tones of skin. */
+static bool
+belongs_to_previous(const char *p)
+{
+	pg_wchar	c;
+
+	if (GetDatabaseEncoding() != PG_UTF8)
+		return false;
+	c = utf8_to_unicode((const unsigned char *) p);
+	return is_joiner(p) || (c >= 0x1F3FB && c <= 0x1F3FF) || pg_encoding_dsplen(PG_UTF8, p) == 0;
+}
+
+/* The zero width joiner, which makes one sign of two. */
+static bool
+is_joiner(const char *p)
+{
+	return GetDatabaseEncoding() == PG_UTF8 && strncmp(p, "\xE2\x80\x8D", 3) == 0;
 }
 
 /* ---- writing ---- */
@@ -86,30 +136,19 @@ angles_codec_pieces(const char *text)
 void
 angles_codec_append_rich_text(StringInfo buf, const char *text)
 {
-	const char *start = text;
-	int			in_piece = 0;
-	bool		first = true;
+	/* what fits by the hard rule alone is not made to fail by the gentle one */
+	bool		gentle = count_pieces(text, true) <= ANGLES_MAX_PIECES;
+	const char *separator = "";
+	const char *end;
 
 	appendStringInfoChar(buf, '[');
-	for (;;)
+	for (; *text; text = end)
 	{
-		int			bytes = 0;
-		int			units = *text ? units_of(text, &bytes) : 0;
-
-		if (text > start && (*text == '\0' || in_piece + units > ANGLES_PIECE_UNITS))
-		{
-			appendStringInfoString(buf, first ? "{\"text\":{\"content\":"
-								   : ",{\"text\":{\"content\":");
-			angles_json_append_string(buf, pnstrdup(start, text - start));
-			appendStringInfoString(buf, "}}");
-			first = false;
-			start = text;
-			in_piece = 0;
-		}
-		if (*text == '\0')
-			break;
-		in_piece += units;
-		text += bytes;
+		end = piece_end(text, gentle);
+		appendStringInfo(buf, "%s{\"text\":{\"content\":", separator);
+		angles_json_append_string(buf, pnstrdup(text, end - text));
+		appendStringInfoString(buf, "}}");
+		separator = ",";
 	}
 	appendStringInfoChar(buf, ']');
 }
