@@ -199,6 +199,7 @@ angles_unlink(PG_FUNCTION_ARGS)
 	int			context;
 	Oid			types[1] = {INT4OID};
 	Datum		values[1];
+	static const char *const alerts[] = {"link", "setup", "unreadable", "mass_delete"};
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -222,6 +223,8 @@ angles_unlink(PG_FUNCTION_ARGS)
 			" changed_at = now() WHERE id = $1", 1, types, values, NULL, SPI_OK_UPDATE);
 	run_sql("DELETE FROM angles.queue_entries WHERE link_id = $1", 1, types, values, NULL,
 			SPI_OK_DELETE);
+	for (int i = 0; i < lengthof(alerts); i++)
+		angles_alert_close(psprintf("%s:%d", alerts[i], link_id));
 	angles_audit("unlink", table_name(relid), NULL);
 	SetUserIdAndSecContext(caller, context);
 	SPI_finish();
