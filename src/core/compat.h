@@ -56,7 +56,9 @@
 #define ANGLES_OWNS_TABLE(relid, role) pg_class_ownercheck((relid), (role))
 #endif
 
-/* What a check hook hands over is freed by PostgreSQL: with free() before 16, in a context since. */
+/*
+ * What a check hook hands over is freed by PostgreSQL: with free() before 16, in a context since.
+ */
 #if PG_VERSION_NUM >= 160000
 #define ANGLES_GUC_MALLOC(size) guc_malloc(LOG, (size))
 #else

@@ -247,8 +247,9 @@ check_url(char **newval, void **extra, GucSource source)
 }
 
 /*
- * PostgreSQL writes "parameter ... changed to ..." into the log when the text of a setting changes at
- * a reload. The text of this one therefore never changes: the token travels beside it, as "extra".
+ * PostgreSQL writes "parameter ... changed to ..." into the log when the text of a setting changes
+ * at a reload. The text of this one therefore never changes: the token travels beside it, as
+ * "extra".
  */
 static bool
 check_secret_token(char **newval, void **extra, GucSource source)

@@ -133,8 +133,9 @@ angles_capture(PG_FUNCTION_ARGS)
 	{
 		bool		moves = HeapTupleHeaderIndicatesMovedPartitions(trigger->tg_trigtuple->t_data);
 
-		/* no deletion: if the row does not arrive (a trigger refuses it), the worker finds it gone */
-		angles_changelog_add(target->link_id, moves ? ANGLES_OP_TOUCH : ANGLES_OP_DELETE, key, NULL);
+		/* no deletion: if a trigger keeps the row from arriving, the worker finds it gone */
+		angles_changelog_add(target->link_id, moves ? ANGLES_OP_TOUCH : ANGLES_OP_DELETE, key,
+							 NULL);
 		if (moves)
 			note_departure(target->link_id, trigger->tg_trigtuple, key);
 	}
@@ -410,12 +411,13 @@ note_departure(int32 link_id, HeapTuple tuple, const char *key)
 {
 	if (move != NULL)
 		pfree(move);
+	/* an error below must not leave a pointer to what is freed */
 	move = NULL;
 	move = MemoryContextAlloc(TopMemoryContext, offsetof(Move, key) + strlen(key) + 1);
 	move->link_id = link_id;
 	move->xid = GetTopTransactionId();
 	move->cid = HeapTupleHeaderGetCmax(tuple->t_data);
-	strcpy(move->key, key);
+	memcpy(move->key, key, strlen(key) + 1);
 }
 
 /* Returns the key that the row of this INSERT had in another partition, or NULL. */
