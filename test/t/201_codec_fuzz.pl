@@ -258,4 +258,48 @@ cmp_ok($node->sql('SELECT count(*) FROM fuzz.rewritten'), '>', $documents / 5, '
 is($node->sql("SELECT count(*) || coalesce(': ' || min(sqltype || ' ' || property || ' ' || canon || ' ' || coalesce(again, 'nothing')), '')
 	FROM fuzz.rewritten WHERE again IS DISTINCT FROM canon"), 0, 'and read as the same');
 
+# ---- databases that are not UTF-8: Notion is, and so is what goes there ----
+
+for my $case ([ 'latin1', "U&'a\\00fc'", "a\x{fc}" ], [ 'euc_jp', "U&'a\\5b57'", "a\x{5b57}" ])
+{
+	my ($encoding, $literal, $text) = @$case;
+	$node->sql("CREATE DATABASE $encoding ENCODING '$encoding' LOCALE 'C' TEMPLATE template0");
+	is(in_encoding($encoding, "SELECT l.canon || l.write || l.sql || (l.again = l.canon) FROM fuzz.local(${literal}::text, NULL, false, NULL) l"),
+		qq("$text"{"rich_text":[{"text":{"content":"$text"}}]}${text}true), "F3: a text of $encoding goes to Notion and comes back");
+	is(in_encoding($encoding, qq(SELECT r.sql || (r.again = r.canon) FROM fuzz.remote(NULL::text, NULL, false, NULL,
+		'{"rich_text":[{"plain_text":"$text"}]}') r)), "${text}true", "F3: a text of Notion comes to $encoding");
+}
+$node->sql("CREATE DATABASE bytes ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0");
+is(in_encoding('bytes', q{SELECT bool_and(l.problem ~ 'UTF-8' AND l.canon IS NULL)
+	FROM unnest(ARRAY[NULL, 'title', 'select', 'url']) w, fuzz.local(E'a\xfc'::text, w, false, NULL) l}), 't',
+	'F3: bytes that are no UTF-8 are a problem');
+is(in_encoding('bytes', q{SELECT l.problem ~ 'UTF-8' FROM fuzz.local(ARRAY[E'\xfc'], NULL, false, NULL) l}), 't',
+	'F3: in an array, too');
+is(in_encoding('bytes', q{SELECT json_array_length(l.write::json -> 'rich_text') || ' ' || (l.sql = v)
+	FROM repeat(E'\xf0\x9f\x98\x80', 2001) v, fuzz.local(v, NULL, false, NULL) l}), '3 true',
+	'F3: those that are UTF-8 are counted and cut as such');
+
+# Runs a query on the codec in a database of another encoding; its answer as characters.
+sub in_encoding
+{
+	my ($db, $query) = @_;
+	my $sql = <<'SQL' . $query;
+SET client_min_messages = warning;
+CREATE SCHEMA IF NOT EXISTS fuzz;
+CREATE OR REPLACE FUNCTION fuzz.local(
+    value anyelement, wished text, not_null boolean, options text[], OUT type text, OUT schema text,
+    OUT canon text, OUT write text, OUT problem text, OUT sql text, OUT again text)
+LANGUAGE C AS '$libdir/angles', 'angles_codec_test_local';
+CREATE OR REPLACE FUNCTION fuzz.remote(
+    value anyelement, wished text, not_null boolean, options text[], property jsonb,
+    OUT canon text, OUT truncated boolean, OUT problem text, OUT sql text, OUT again text)
+LANGUAGE C AS '$libdir/angles', 'angles_codec_test_remote';
+SQL
+	$sql = ($db eq 'bytes' ? '' : "SET client_encoding = 'UTF8';\n") . $sql;
+	utf8::encode($sql);
+	my $answer = $node->sql($sql, $db);
+	utf8::decode($answer);
+	return $answer;
+}
+
 done_testing();
