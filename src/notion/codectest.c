@@ -95,6 +95,8 @@ angles_codec_test_remote(PG_FUNCTION_ARGS)
 	char	   *canon = NULL;
 	bool		truncated = false;
 
+	if (PG_ARGISNULL(4))
+		elog(ERROR, "there is no property");
 	memset(nulls, true, sizeof(nulls));
 	if (make_column(fcinfo, &column, &problem))
 	{
