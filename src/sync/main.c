@@ -392,8 +392,11 @@ send_requests(Engine *engine)
 
 			if (engine->n_flying >= angles_guc_notion_concurrency)
 				return -1;
-			if (engine->token == NULL || (engine->token_refused && action->kind != ACTION_CHECK))
+			if (engine->token == NULL)
 				return -1;
+			/* a check is how a person finds out; it may stand behind what was refused */
+			if (engine->token_refused && action->kind != ACTION_CHECK)
+				continue;
 			if (must_be_planned_again(engine, action))
 				continue;
 			blocked = action->not_before_us - angles_clock_mono_us();
