@@ -247,8 +247,8 @@ count_deletes(LogRow *rows, int n)
 }
 
 /*
- * Collects at the head of of_link the deletions of a link after which nothing else is known of their
- * key: a row that was deleted and made again is none. Returns how many.
+ * Collects at the head of of_link the deletions of a link after which nothing else is known of
+ * their key: a row that was deleted and made again is none. Returns how many.
  */
 static int
 last_deletes(int32 link_id, LogRow **of_link, LogRow *rows, int n)

@@ -387,8 +387,8 @@ find_place(LinkWish *wish, bool known_before)
 	char	   *parent = wish->parent;
 
 	/* the name that people have set already stands for the first table that names no place */
-	if (wish->data_source == NULL && parent == NULL && !known_before && getenv("NOTION_DATABASE_ID") &&
-		nothing_is_linked())
+	if (wish->data_source == NULL && parent == NULL && !known_before &&
+		getenv("NOTION_DATABASE_ID") && nothing_is_linked())
 		wish->data_source = getenv("NOTION_DATABASE_ID");
 	if (wish->data_source != NULL)
 	{

@@ -501,8 +501,8 @@ key_is_plain(Link *link)
 }
 
 /*
- * Returns the condition that joins t to the key text: equality with angles_k.angles_key (no column of
- * a user is likely to have such a name), or, from_cursor, "comes after $1" in key order.
+ * Returns the condition that joins t to the key text: equality with angles_k.angles_key (no column
+ * of a user is likely to have such a name), or, from_cursor, "comes after $1" in key order.
  */
 static char *
 key_join(Link *link, bool from_cursor)

@@ -61,7 +61,7 @@ typedef struct Link
 	SyncColumn *columns;
 	SyncColumn *key_column;		/* the one with is_key */
 	char	   *load_sql;		/* $1 text[]: ordinality, in scope, then the values */
-	char	   *exists_sql;		/* $1 text[]: ordinality of those that exist; NULL: not to be asked */
+	char	   *exists_sql;		/* $1 text[]: ordinality of those that exist, or NULL */
 	char	   *scan_sql;		/* keys in order: $1 text (after this one or NULL), $2 limit */
 	SPIPlanPtr	load_plan;
 	SPIPlanPtr	exists_plan;
