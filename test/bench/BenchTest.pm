@@ -15,7 +15,7 @@ use Time::HiRes ();
 use AnglesTest;
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(bench_node program figure say_load median quantile cpu_ms anon_kb template_body
+our @EXPORT = qw(forget arrivals bench_node program figure say_load median quantile cpu_ms anon_kb template_body
 	start_times time_sql sleep_s RUNS);
 
 # The issue asks for medians of this many.
@@ -105,6 +105,30 @@ sub template_body
 	$text =~ s/\b$number\b/{n}/g or die "the request does not carry $number: $text";
 	append_to_file($path, $text);
 	return $path;
+}
+
+# Empties the simulator's ledger and its list of requests: what a figure counts comes after.
+sub forget
+{
+	my ($sim) = @_;
+	$sim->call('POST', '/_sim/reset', { only => ['ledger'] });
+}
+
+# Returns the requests since forget() in order of arrival: {t_us, method, path, status, write}. Bodies
+# are left out, and lines are not parsed as JSON: there are tens of thousands.
+sub arrivals
+{
+	my ($sim) = @_;
+	my $answer = $sim->http('GET', '/_sim/requests');
+	die "no list of requests: $answer->{status}" unless $answer->{success};
+	my @all;
+	foreach my $line (split /\n/, $answer->{content})
+	{
+		$line =~ /^\{"seq":\d+,"t_us":(\d+),"method":"(\w+)","path":"([^"]*)".*?,"status":(\d+),/
+		  or die "a line that is not understood: $line";
+		push @all, { t_us => $1, method => $2, path => $3, status => $4, write => $line =~ /"ledger_seq":\d/ ? 1 : 0 };
+	}
+	return sort { $a->{t_us} <=> $b->{t_us} } @all;
 }
 
 # Starts a session in which time_sql() runs statements.

@@ -49,14 +49,14 @@ foreach my $run (1 .. RUNS)
 {
 	foreach my $mode ($run % 2 ? qw(angles bare) : qw(bare angles))
 	{
-		my $before = $sim->ledger;
+		forget($sim);
 		my $first = $run * 100000;
 		my @lines = $mode eq 'angles'
 		  ? run_client('commits', sprintf($insert, 'linked', $first, $run))
 		  : run_client('bare', sprintf($insert, 'bare', $first, $run), $sim->url . '/v1/pages',
 			$sim->token, $body);
 		drained($node);
-		my @arrived = map { $_->{t_us} } creates($sim, $before);
+		my @arrived = map { $_->{t_us} } arrivals($sim);
 		is(scalar @arrived, COMMITS, "run $run, $mode: every commit made one request");
 		my (@all, @behind);
 		foreach my $i (0 .. $#lines)

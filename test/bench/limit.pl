@@ -16,14 +16,13 @@ use SyncTest;
 use constant WINDOW_S => 60;
 use constant WINDOWS => 3;
 
-my (%sim, %node, %since);
+my (%sim, %node);
 foreach my $limit (180, 600)
 {
 	$sim{$limit} = start_simulator(limits => { limit => $limit, window => 'sliding' });
 	$node{$limit} = bench_node("limit$limit", $sim{$limit}, 'angles.notion_rate_limit' => $limit);
 	$node{$limit}->sql('CREATE TABLE t (id int PRIMARY KEY, title text, n int)');
 	link_table($node{$limit}, 't');
-	$since{$limit} = $sim{$limit}->requests;
 	$node{$limit}->sql("INSERT INTO t SELECT g, 'row ' || g, g FROM generate_series(1, " . 7 * $limit . ') g');
 }
 
@@ -33,9 +32,9 @@ sleep_s(WINDOW_S * (WINDOWS + 1) + 5);
 foreach my $limit (180, 600)
 {
 	ok($node{$limit}->sql('SELECT count(*) > 0 FROM angles.queue') eq 't', "$limit: work is queued still");
-	my @requests = $sim{$limit}->requests($since{$limit});
-	# all of angles' requests, those before the rows too, for "never above"
-	my @t = map { $_->{t_us} / 1e6 } $sim{$limit}->requests(0);
+	# all of angles' requests, those of link() too
+	my @requests = arrivals($sim{$limit});
+	my @t = map { $_->{t_us} / 1e6 } @requests;
 	my $end = $t[-1];
 	my @steady = grep { $_ > $end - WINDOWS * WINDOW_S } @t;
 	my ($most, $from) = (0, 0);

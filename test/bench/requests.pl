@@ -24,11 +24,11 @@ link_table($node, 't');
 sub count
 {
 	my ($what, $sql) = @_;
-	my $since = $sim->requests;
+	forget($sim);
 	$node->sql($sql);
 	ok(drained($node, 600), "$what: drained");
-	my @all = $sim->requests($since);
-	my $writes = grep { $_->{ledger_seq} } @all;
+	my @all = arrivals($sim);
+	my $writes = grep { $_->{write} } @all;
 	my $reads = @all - $writes;
 	figure("requests per changed row, $what",
 		sprintf('%.4f writes a row, %.2f reads per 100 rows', $writes / ROWS, 100 * $reads / ROWS),
