@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -54,15 +55,18 @@ static void look_for_secrets(LinkMap *map, MapRow *row, bool named);
 static void choose_title(LinkMap *map, const char *title_column);
 static void add_key(LinkMap *map);
 static void check_names(LinkMap *map);
-ANGLES_NORETURN static void refuse(Oid relid, const char *why, const char *hint);
+ANGLES_NORETURN static void gone(Oid relid) pg_attribute_noreturn();
+static void refuse(Oid relid, const char *why, const char *hint);
 
 void
 angles_linkmap_check_table(Oid relid)
 {
 	char		kind = get_rel_relkind(relid);
-	char		persistence = get_rel_persistence(relid);
 	Oid			schema = get_rel_namespace(relid);
+	char		persistence;
 
+	if (kind == '\0')
+		gone(relid);
 	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
 		refuse(relid, "only tables can be linked: row triggers capture their changes",
 			   "Link the table behind it.");
@@ -75,6 +79,11 @@ angles_linkmap_check_table(Oid relid)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of table %s", get_rel_name(relid)),
 				 errhint("Its owner or a superuser may call angles.link().")));
+	/* from here on nobody changes what the mapping is made of */
+	LockRelationOid(relid, AccessShareLock);
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		gone(relid);
+	persistence = get_rel_persistence(relid);
 	if (persistence == RELPERSISTENCE_TEMP || isAnyTempNamespace(schema))
 		refuse(relid, "it is a temporary table", NULL);
 	if (persistence == RELPERSISTENCE_UNLOGGED)
@@ -84,6 +93,14 @@ angles_linkmap_check_table(Oid relid)
 		list_length(find_inheritance_children(relid, NoLock)) > 0)
 		refuse(relid, "other tables inherit from it, and triggers do not see their rows",
 			   "Use partitions, or link each of the tables.");
+}
+
+static void
+gone(Oid relid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("there is no table with OID %u", relid)));
 }
 
 static void

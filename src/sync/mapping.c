@@ -47,6 +47,7 @@ static void resolve_attribute(Link *link, SyncColumn *column, const char *type_t
 static void resolve_foreign_key(Link *link, SyncColumn *column);
 static void resolve_references(void);
 static void order_by_depth(void);
+static void build_job(void *arg);
 static void build_statements(Link *link);
 static bool key_is_plain(Link *link);
 static char *key_join(Link *link, bool from_cursor);
@@ -184,8 +185,22 @@ read_links(void)
 	resolve_references();
 	order_by_depth();
 	for (int i = 0; i < list_length(links); i++)
-		build_statements((Link *) list_nth(links, i));
+	{
+		Link	   *link = (Link *) list_nth(links, i);
+
+		/* no lock is held: the table may go away or change in the middle, and then news come */
+		ErrorData  *error = angles_txn_try(build_job, link, true);
+
+		if (error != NULL)
+			link->problem = MemoryContextStrdup(memory, error->message);
+	}
 	MemoryContextSwitchTo(old);
+}
+
+static void
+build_job(void *arg)
+{
+	build_statements((Link *) arg);
 }
 
 static void
@@ -421,6 +436,11 @@ build_statements(Link *link)
 	if (link->problem != NULL)
 		return;
 	from = angles_link_from(link->relid);
+	if (from == NULL)
+	{
+		link->problem = "the table was dropped";
+		return;
+	}
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT angles_k.angles_ord, %s",
 					 link->filter ? psprintf("COALESCE((%s), false)", link->filter) : "true");
@@ -473,10 +493,14 @@ build_statements(Link *link)
 char *
 angles_link_from(Oid relid)
 {
+	char	   *table = get_rel_name(relid);
+	char	   *schema = table ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+
+	if (schema == NULL)
+		return NULL;
 	return psprintf("%s%s.%s AS t",
 					get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ",
-					quote_identifier(get_namespace_name(get_rel_namespace(relid))),
-					quote_identifier(get_rel_name(relid)));
+					quote_identifier(schema), quote_identifier(table));
 }
 
 /*

@@ -92,7 +92,7 @@ extern void angles_links_forget(void);
 
 /*
  * Returns "FROM ONLY schema.table" or, for a partitioned table, "FROM schema.table", with the alias
- * t.
+ * t. NULL when the table is gone.
  */
 extern char *angles_link_from(Oid relid);
 

@@ -165,6 +165,26 @@ sub alert
 	drained($node);
 }
 
+# tables are dropped just while the worker reads about them
+{
+	foreach my $round (1 .. 12)
+	{
+		my $rows = 10 * $round;
+		$node->sql("CREATE TABLE brief (id int PRIMARY KEY, title text, alt int REFERENCES alt)");
+		link_table($node, 'brief') if $round % 2;
+		$node->sql("SELECT count(*) FROM angles.link('brief')") unless $round % 2;
+		my $oid = $node->sql("SELECT 'brief'::regclass::oid");
+		$node->sql("INSERT INTO brief SELECT g, 'r', 1 FROM generate_series(1, $rows) g; DROP TABLE brief");
+		$node->sql("SELECT angles.unlink($oid)");
+	}
+	my $before = $sim->ledger;
+	$node->sql("UPDATE alt SET extra = 'i' WHERE id = 1");
+	wait_for(sub { grep { JSON::PP->new->encode($_->{body}{properties} // {}) =~ /"i"/ } writes($sim, $before) },
+		'I3: tables that come and go leave others alone');
+	unlike($node->log_from(0), qr/terminated by signal/, 'I3: and end no worker');
+	drained($node);
+}
+
 # E7: mass deletes
 {
 	$node->sql("CREATE TABLE mass (id int PRIMARY KEY, title text);

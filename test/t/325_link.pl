@@ -85,6 +85,7 @@ rejected("link('good', preflight => 'strict')", '0A000', qr/preflight/, 'a check
 rejected("link('good', data_source => 'no id')", '22023', qr/data source.*HINT/s, 'no id of a data source');
 rejected("link('good', parent => 'no id')", '22023', qr/page.*HINT/s, 'no id of a page');
 rejected('link(NULL)', '22004', qr/must not be null/, 'null');
+rejected("link(4000000000)", '42P01', qr/no table with OID/, 'a table that is not there');
 rejected("alter_link('good')", 'NG101', qr/not linked.*HINT:.*link/s, 'alter_link of what is not linked');
 rejected("unlink('good')", 'NG101', qr/not linked.*HINT/s, 'unlink of what is not linked');
 rejected("pause('good')", 'NG101', qr/not linked.*HINT/s, 'pause of what is not linked');
