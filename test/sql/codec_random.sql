@@ -248,4 +248,10 @@ SELECT format_type(t.oid, NULL) FROM pg_type t
 WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype = 'b' AND t.typelem = 0
     AND t.typname NOT LIKE ALL ('{reg%,pg_%,gtsvector,xid%,cid,tid,aclitem,txid_snapshot,refcursor}')
     AND NOT EXISTS (SELECT FROM codecrandom.kinds k WHERE k.type::regtype = t.oid) ORDER BY 1;
+-- F3: a text that fills its 100 pieces to the last is cut beside accents, not refused; a shorter one is not
+SELECT n, json_array_length(l.write::json -> 'rich_text') AS pieces, l.problem, l.sql = v AS same,
+    (SELECT count(*) FROM json_array_elements(l.write::json -> 'rich_text') e
+     WHERE e #>> '{text,content}' LIKE E'\u0301%') AS parted
+FROM unnest('{99998,99999}'::int[]) n, concat('x', repeat(E'e\u0301', n), 'y') v,
+    codecrandom.local(v, NULL, false, NULL) l;
 DROP SCHEMA codecrandom CASCADE;
