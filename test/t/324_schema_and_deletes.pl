@@ -221,7 +221,10 @@ sub alert
 	$node->sql('CREATE DATABASE other');
 	$node->sql("CREATE EXTENSION angles; CREATE TABLE t (id int PRIMARY KEY, title text);
 		SELECT count(*) FROM angles.link('t'); INSERT INTO t SELECT g, 'r' FROM generate_series(1, 20) g", 'other');
-	$node->wait_sql("SELECT count(*) = 0 AND (SELECT state = 'active' FROM angles.links) FROM angles.queue", 'other flows', 30, 'other');
+	$node->wait_sql("SELECT count(*) = 0 AND (SELECT state = 'active' FROM angles.links) FROM angles.queue",
+		'other flows', 30, 'other')
+	  or diag($node->sql('SELECT * FROM angles.workers; SELECT * FROM angles.links; SELECT * FROM angles.queue;
+		SELECT * FROM angles.status', 'other'));
 	my $seen = $sim->requests;
 	$sim->faults({ path => '^/v1/', action => 'delay', ms => 15000 });
 	$node->sql("UPDATE t SET title = 's'", 'other');
