@@ -22,6 +22,8 @@ typedef struct ParseJob
 } ParseJob;
 
 static bool depth_is_sane(const char *bytes, size_t len);
+static char *replace_unusable_escapes(char *text);
+static int	escaped_unit(const char *p);
 static void parse_job(void *arg);
 
 Jsonb *
@@ -84,11 +86,67 @@ static void
 parse_job(void *arg)
 {
 	ParseJob   *job = (ParseJob *) arg;
-	char	   *text = pnstrdup(job->bytes, job->len);
+	char	   *text = replace_unusable_escapes(pnstrdup(job->bytes, job->len));
 
 	/* raises an error when the server's encoding lacks a character */
 	text = pg_any_to_server(text, job->len, PG_UTF8);
 	job->result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+}
+
+/*
+ * JavaScript's strings may hold what no text of SQL can: U+0000 and halves of surrogate pairs,
+ * escaped as \u0000 and \ud83d. One of them in one cell must not make a whole answer unusable, so
+ * they become U+FFFD, in place.
+ */
+static char *
+replace_unusable_escapes(char *text)
+{
+	for (char *p = text; *p; p++)
+	{
+		int			unit;
+
+		if (*p != '\\' || *++p == '\0')
+		{
+			if (*p == '\0')
+				break;
+			continue;
+		}
+		unit = escaped_unit(p - 1);
+		if (unit >= 0xD800 && unit <= 0xDBFF)
+		{
+			int			low = escaped_unit(p + 5);
+
+			if (low >= 0xDC00 && low <= 0xDFFF)
+			{
+				/* a whole pair */
+				p += 10;
+				continue;
+			}
+		}
+		if (unit == 0 || (unit >= 0xD800 && unit <= 0xDFFF))
+			memcpy(p + 1, "fffd", 4);
+	}
+	return text;
+}
+
+/* The value of a \uXXXX at this place, or -1. */
+static int
+escaped_unit(const char *p)
+{
+	int			unit = 0;
+
+	if (p[0] != '\\' || p[1] != 'u')
+		return -1;
+	for (int i = 2; i < 6; i++)
+	{
+		const char *digits = "0123456789abcdef";
+		const char *digit = p[i] ? strchr(digits, pg_tolower((unsigned char) p[i])) : NULL;
+
+		if (digit == NULL)
+			return -1;
+		unit = unit * 16 + (int) (digit - digits);
+	}
+	return unit;
 }
 
 bool
