@@ -124,11 +124,13 @@ sub arrivals
 	my @all;
 	foreach my $line (split /\n/, $answer->{content})
 	{
+		my $write = $line =~ /"ledger_seq":\d/ ? 1 : 0;
 		$line =~ /^\{"seq":\d+,"t_us":(\d+),"method":"(\w+)","path":"([^"]*)".*?,"status":(\d+),/
 		  or die "a line that is not understood: $line";
-		push @all, { t_us => $1, method => $2, path => $3, status => $4, write => $line =~ /"ledger_seq":\d/ ? 1 : 0 };
+		push @all, { t_us => $1, method => $2, path => $3, status => $4, write => $write };
 	}
-	return sort { $a->{t_us} <=> $b->{t_us} } @all;
+	@all = sort { $a->{t_us} <=> $b->{t_us} } @all;
+	return @all;
 }
 
 # Starts a session in which time_sql() runs statements.

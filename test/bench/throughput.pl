@@ -18,7 +18,7 @@ use BenchTest;
 use PostgreSQL::Test::Utils;
 use SyncTest;
 
-use constant ROWS => 5000;
+use constant ROWS => 20000;
 use constant CONNECTIONS => 6;
 
 my $peer = program('curl_multi', 'curl');
@@ -75,6 +75,7 @@ sub run_peer
 	my @sent = arrivals($sim);
 	is(scalar @sent, 2 * ROWS, 'the peer sent all');
 	is($err, '', 'and nothing was refused');
+	note("peer, by its own clock: $_") foreach $out =~ /^(\w+ .*per_second=[\d.]+)/mg;
 	my @cpu = $out =~ /cpu_ms_per_request=([\d.]+)/g;
 	return (rate(@sent[ 0 .. ROWS - 1 ]), $cpu[0], rate(@sent[ ROWS .. 2 * ROWS - 1 ]), $cpu[1]);
 }

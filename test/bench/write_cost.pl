@@ -17,7 +17,7 @@ use AnglesTest;
 use BenchTest;
 use SyncTest;
 
-use constant SINGLE => 200;
+use constant SINGLE => 1000;
 use constant MANY => 100000;
 
 my $client = program('client', 'pq', 'curl');
