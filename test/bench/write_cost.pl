@@ -56,10 +56,11 @@ sub taken
 }
 
 # Times a statement of a kind in turns; count: how often, more: rows in one besides the first. Updates
-# take rows from $from on, inserts new ones. Returns medians of both and of the rounds' ratios.
+# take rows from $from on, inserts new ones. The worker is held meanwhile when $hold is set. Returns
+# medians of both and of the rounds' ratios.
 sub compare
 {
-	my ($name, $what, $count, $more, $from, $prepare) = @_;
+	my ($name, $what, $count, $more, $from, $prepare, $hold) = @_;
 	my (%took, @ratio);
 	foreach my $round (1 .. RUNS)
 	{
@@ -70,8 +71,11 @@ sub compare
 			my $first = $from // $next;
 			$prepare->();
 			$next += MANY unless defined $from;
+			my $sync = $hold ? $node->wait_worker('sync') : 0;
+			kill('STOP', $sync) if $hold;
 			my ($median, $mean) = time_sql($session, $count, $first,
 				$kind{$name}{$what} =~ s/\{table\}/$table/gr =~ s/\{more\}/$more/gr);
+			kill('CONT', $sync) if $hold;
 			push @{ $took{$side} }, $median;
 			$sum{$side} += $median;
 		}
@@ -101,6 +105,9 @@ foreach my $commit (qw(on off))
 			figure("write cost, one row, $name, $what, synchronous_commit $commit",
 				sprintf('%.0f us against %.0f us: %+.0f us, %.2fx', $linked, $unlinked, $linked - $unlinked, $ratio),
 				'<= 20 us or <= 1.15x', $linked - $unlinked <= 20 || $ratio <= 1.15);
+			($linked, $unlinked, $ratio) = compare($name, $what, SINGLE, 0, $from, \&taken, 1);
+			note(sprintf('  of that the capture alone, while the worker is held: %.0f us against %.0f us: %+.0f us, %.2fx',
+				$linked, $unlinked, $linked - $unlinked, $ratio));
 		}
 	}
 }
