@@ -24,6 +24,7 @@ PG_FUNCTION_INFO_V1(angles_codec_test_local);
 PG_FUNCTION_INFO_V1(angles_codec_test_remote);
 PG_FUNCTION_INFO_V1(angles_codec_test_write);
 PG_FUNCTION_INFO_V1(angles_codec_test_parse);
+PG_FUNCTION_INFO_V1(angles_codec_test_parsed);
 
 static bool make_column(FunctionCallInfo fcinfo, AnglesColumn *column, char **problem);
 static void put_back(const AnglesColumn *column, const char *canon, Datum *values, bool *nulls,
@@ -145,6 +146,22 @@ angles_codec_test_parse(PG_FUNCTION_ARGS)
 	if (json != NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(problem));
+}
+
+/*
+ * angles_codec_test_parsed(bytea): what bytes from outside are read as, or null. Text that SQL
+ * cannot hold is replaced there, so SQL's own parser is no judge of it.
+ */
+Datum
+angles_codec_test_parsed(PG_FUNCTION_ARGS)
+{
+	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
+	char	   *problem;
+	Jsonb	   *json = angles_json_parse(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), &problem);
+
+	if (json == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(json);
 }
 
 /* A nullable column "v" of the first argument's type, mapped as chosen or as wished. */
