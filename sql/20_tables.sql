@@ -27,8 +27,6 @@ CREATE TABLE angles.links (
 	paused			boolean NOT NULL DEFAULT false,
 	pause_reason	text,
 	problem			text,
-	reconcile		boolean NOT NULL DEFAULT false,
-	reconcile_after	xid8,
 	create_intent_at timestamptz,
 	create_lookups	integer NOT NULL DEFAULT 0,
 	push_cursor		text,
@@ -56,32 +54,38 @@ CREATE TABLE angles.link_columns (
 	options			text[],
 	ref_relid		regclass,
 	ref_attnames	name[],
-	ref_columns		name[],
 	problem			text,
 	PRIMARY KEY (link_id, property_name)
 );
 COMMENT ON TABLE angles.link_columns IS 'which column stands for which property; attnum 0 is the row''s key';
 SELECT pg_catalog.pg_extension_config_dump('angles.link_columns', '');
 
+/*
+ * No foreign keys on the two tables that change with every row: only the sync worker writes here, and
+ * the check would cost as much as the write. What a deleted link leaves is cleared by links_deleted().
+ */
 CREATE TABLE angles.pages (
-	link_id			integer NOT NULL REFERENCES angles.links (id) ON DELETE CASCADE,
+	link_id			integer NOT NULL,
 	key				text NOT NULL,
 	page_id			uuid,
 	state			text NOT NULL CHECK (state IN ('intent', 'live', 'trashed', 'out_of_scope')),
 	base			jsonb NOT NULL DEFAULT '{}',
 	base_local		jsonb NOT NULL DEFAULT '{}',
 	intent_at		timestamptz,
+	sent_key		text,
 	lookups			integer NOT NULL DEFAULT 0,
 	last_edited		timestamptz,
 	synced_at		timestamptz,
 	PRIMARY KEY (link_id, key)
 ) WITH (fillfactor = 85);
 CREATE UNIQUE INDEX pages_page_id ON angles.pages (page_id);
+CREATE INDEX pages_sent_key ON angles.pages (link_id, sent_key) WHERE sent_key IS NOT NULL;
 COMMENT ON TABLE angles.pages IS 'row and page: the last values both sides agreed on, by property id';
+COMMENT ON COLUMN angles.pages.sent_key IS 'the key that a create in doubt was sent with, where the row has another one by now';
 SELECT pg_catalog.pg_extension_config_dump('angles.pages', '');
 
 CREATE TABLE angles.queue_entries (
-	link_id			integer NOT NULL REFERENCES angles.links (id) ON DELETE CASCADE,
+	link_id			integer NOT NULL,
 	key				text NOT NULL,
 	seq				bigint NOT NULL,
 	priority		smallint NOT NULL,
@@ -93,13 +97,14 @@ CREATE TABLE angles.queue_entries (
 	attempts		integer NOT NULL DEFAULT 0,
 	crashes			integer NOT NULL DEFAULT 0,
 	next_at			timestamptz,
+	deleted			boolean NOT NULL DEFAULT false,
+	decision		text CHECK (decision IN ('approved', 'cycle')),
 	waits_for_link	integer,
 	waits_for_key	text,
 	class			text,
 	code			text,
 	message			text,
 	hint			text,
-	payload_digest	text,
 	parked_at		timestamptz,
 	PRIMARY KEY (link_id, key)
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
@@ -107,8 +112,31 @@ CREATE INDEX queue_ready ON angles.queue_entries (priority, seq) WHERE state = '
 CREATE INDEX queue_later ON angles.queue_entries (next_at) WHERE state IN ('retry', 'verifying');
 CREATE INDEX queue_waiting ON angles.queue_entries (waits_for_link, waits_for_key) WHERE state = 'waiting';
 CREATE SEQUENCE angles.queue_seq;
+COMMENT ON COLUMN angles.queue_entries.deleted IS 'the last thing that was captured of the row is its deletion';
+COMMENT ON COLUMN angles.queue_entries.decision IS 'approved: a person let its deletion go; cycle: it goes without the row that it waited for';
+CREATE FUNCTION angles.links_deleted() RETURNS trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+	AS $body$
+BEGIN
+	DELETE FROM angles.queue_entries q USING old_links l WHERE q.link_id = l.id;
+	DELETE FROM angles.pages p USING old_links l WHERE p.link_id = l.id;
+	RETURN NULL;
+END
+$body$;
+COMMENT ON FUNCTION angles.links_deleted() IS 'internal: a link that is deleted takes along what is known of its pages';
+CREATE TRIGGER links_deleted AFTER DELETE ON angles.links REFERENCING OLD TABLE AS old_links
+	FOR EACH STATEMENT EXECUTE FUNCTION angles.links_deleted();
+COMMENT ON TRIGGER links_deleted ON angles.links IS 'takes along what is known of the pages';
+
 COMMENT ON TABLE angles.queue_entries IS 'one row for each changed row that Notion has not acknowledged; only workers write it';
 COMMENT ON SEQUENCE angles.queue_seq IS 'order in which entries became ready; drawn by the sync worker alone';
+
+CREATE TABLE angles.reconciles (
+	link_id			integer PRIMARY KEY REFERENCES angles.links (id) ON DELETE CASCADE,
+	begins_after	xid8
+);
+COMMENT ON TABLE angles.reconciles IS 'links that are to be compared in full; only the sync worker writes it';
+COMMENT ON COLUMN angles.reconciles.begins_after IS 'transactions below this one end first: null while the worker has not looked';
 
 /*
  * The log that user transactions append to. There are several of the same shape so that a full one
@@ -140,5 +168,5 @@ CREATE VIEW angles.change_log AS
 	UNION ALL SELECT * FROM angles.change_log_3;
 COMMENT ON VIEW angles.change_log IS 'captured changes that the sync worker has not taken into the queue yet';
 
-REVOKE ALL ON angles.links, angles.link_columns, angles.pages, angles.queue_entries,
+REVOKE ALL ON angles.links, angles.link_columns, angles.pages, angles.queue_entries, angles.reconciles,
 	angles.change_log_0, angles.change_log_1, angles.change_log_2, angles.change_log_3 FROM PUBLIC;

@@ -26,8 +26,11 @@ CREATE TRIGGER links_changed AFTER INSERT OR UPDATE OR DELETE ON angles.links
 	FOR EACH STATEMENT EXECUTE FUNCTION angles.links_changed();
 CREATE TRIGGER link_columns_changed AFTER INSERT OR UPDATE OR DELETE ON angles.link_columns
 	FOR EACH STATEMENT EXECUTE FUNCTION angles.links_changed();
+CREATE TRIGGER reconciles_changed AFTER INSERT OR UPDATE OR DELETE ON angles.reconciles
+	FOR EACH STATEMENT EXECUTE FUNCTION angles.links_changed();
 COMMENT ON TRIGGER links_changed ON angles.links IS 'tells the workers that a link changed';
 COMMENT ON TRIGGER link_columns_changed ON angles.link_columns IS 'tells the workers that a link changed';
+COMMENT ON TRIGGER reconciles_changed ON angles.reconciles IS 'tells the workers that a link changed';
 
 CREATE FUNCTION angles.link(
 	"table" regclass,
@@ -134,8 +137,12 @@ COMMENT ON FUNCTION angles.retry IS 'gives parked rows of a table another chance
 CREATE FUNCTION angles.reconcile("table" regclass) RETURNS void
 	LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS $$
+DECLARE
+	link integer := angles.linked($1);
 BEGIN
-	UPDATE angles.links SET reconcile = true, changed_at = now() WHERE id = angles.linked($1);
+	INSERT INTO angles.change_log_0 (id, ord, link_id, op, key, at)
+	VALUES (nextval('angles.change_log_seq'), 0, link, 'R', '', clock_timestamp());
+	PERFORM angles.wake();
 	PERFORM angles.audit('reconcile', $1::text, NULL);
 END
 $$;
@@ -153,7 +160,6 @@ BEGIN
 	FROM angles.queue_entries q WHERE q.link_id = link AND q.state = 'held';
 	GET DIAGNOSTICS n = ROW_COUNT;
 	PERFORM angles.wake();
-	PERFORM angles.alert_close('mass_delete:' || link);
 	PERFORM angles.audit('approve', $1::text, jsonb_build_object('deletions', n));
 	RETURN n;
 END
@@ -172,7 +178,6 @@ BEGIN
 	FROM angles.queue_entries q WHERE q.link_id = link AND q.state = 'held';
 	GET DIAGNOSTICS n = ROW_COUNT;
 	PERFORM angles.wake();
-	PERFORM angles.alert_close('mass_delete:' || link);
 	PERFORM angles.audit('refuse', $1::text, jsonb_build_object('deletions', n));
 	RETURN n;
 END
@@ -190,8 +195,9 @@ CREATE FUNCTION angles.has_work() RETURNS boolean
 	SELECT EXISTS (SELECT FROM angles.change_log) OR EXISTS (
 		SELECT FROM angles.queue_entries q JOIN angles.links l ON l.id = q.link_id
 		WHERE q.state IN ('ready', 'claimed', 'retry', 'verifying') AND NOT l.paused
-		AND l.data_source_id IS NOT NULL)
-	OR EXISTS (SELECT FROM angles.links l WHERE NOT l.paused AND (l.reconcile OR l.state IN ('creating', 'binding', 'pushing')))
+		AND l.data_source_id IS NOT NULL AND l.state <> 'unlinked')
+	OR EXISTS (SELECT FROM angles.links l WHERE NOT l.paused AND (l.state IN ('creating', 'binding', 'pushing')
+		OR l.state = 'active' AND EXISTS (SELECT FROM angles.reconciles r WHERE r.link_id = l.id)))
 	-- marks of captures that failed, made for instance while there were no workers
 	OR EXISTS (SELECT FROM pg_ls_dir('angles', true, false) f, pg_database d
 		WHERE d.datname = current_database() AND f ~ ('^(reconcile|taken)_' || d.oid || '_'))

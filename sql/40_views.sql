@@ -8,6 +8,7 @@ CREATE VIEW angles.queue AS
 	SELECT l.relid AS "table", q.key, q.state, q.enqueued_at, now() - q.enqueued_at AS age,
 		q.attempts, q.next_at, q.class, q.code, q.message, q.hint
 	FROM angles.queue_entries q JOIN angles.links l ON l.id = q.link_id
+	WHERE l.state <> 'unlinked'
 	UNION ALL
 	SELECT l.relid, c.key, 'captured', c.at, now() - c.at, 0, NULL, NULL, NULL, NULL, NULL
 	FROM angles.change_log c JOIN angles.links l ON l.id = c.link_id
@@ -17,12 +18,12 @@ COMMENT ON VIEW angles.queue IS 'every change that Notion has not acknowledged, 
 CREATE VIEW angles.parked AS
 	SELECT l.relid AS "table", q.key, q.parked_at, q.attempts, q.class, q.code, q.message, q.hint
 	FROM angles.queue_entries q JOIN angles.links l ON l.id = q.link_id
-	WHERE q.state = 'parked';
+	WHERE q.state = 'parked' AND l.state <> 'unlinked';
 COMMENT ON VIEW angles.parked IS 'rows that cannot be sent as they are; a change of the row, or angles.retry(), tries again';
 
 CREATE VIEW angles.held_deletes AS
 	SELECT l.relid AS "table", COALESCE(q.message, q.class) AS cause, count(*) AS pages,
 		min(q.enqueued_at) AS since, (array_agg(q.key ORDER BY q.seq))[1:10] AS some_keys
 	FROM angles.queue_entries q JOIN angles.links l ON l.id = q.link_id
-	WHERE q.state = 'held' GROUP BY 1, 2;
+	WHERE q.state = 'held' AND l.state <> 'unlinked' GROUP BY 1, 2;
 COMMENT ON VIEW angles.held_deletes IS 'deletions that wait for angles.approve(table) or angles.refuse(table)';

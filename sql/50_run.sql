@@ -64,11 +64,13 @@ COMMENT ON FUNCTION angles.check_notion IS 'asks Notion whether the token is goo
 
 CREATE VIEW angles.status AS
 	WITH oldest AS (
-		SELECT min(age) AS none, max(age) FILTER (WHERE state NOT IN ('parked', 'held')) AS age,
-			count(*) FILTER (WHERE state NOT IN ('parked', 'held')) AS waiting,
+		SELECT max(age) FILTER (WHERE state NOT IN ('parked', 'held') AND NOT relation) AS age,
+			count(*) FILTER (WHERE state NOT IN ('parked', 'held') AND NOT relation) AS waiting,
+			count(*) FILTER (WHERE relation) AS relations,
 			count(*) FILTER (WHERE state = 'parked') AS parked,
 			count(*) FILTER (WHERE state = 'held') AS held
-		FROM angles.queue
+		FROM (SELECT state, age, state = 'waiting' AND class IS NOT DISTINCT FROM 'relation' AS relation
+			FROM angles.queue) q
 	), worker AS (
 		SELECT w.* FROM angles.workers w WHERE w.database = current_database()
 	)
@@ -90,7 +92,8 @@ CREATE VIEW angles.status AS
 	UNION ALL
 	SELECT 'unsent changes',
 		CASE WHEN o.age > interval '10 minutes' THEN 'critical' WHEN o.age > interval '1 minute' THEN 'warning' ELSE 'ok' END,
-		o.waiting || ' changes' || COALESCE(', the oldest for ' || date_trunc('second', o.age), ''),
+		o.waiting || ' changes' || COALESCE(', the oldest for ' || date_trunc('second', o.age), '')
+			|| CASE WHEN o.relations > 0 THEN format(', and %s relations to rows without a page', o.relations) ELSE '' END,
 		CASE WHEN o.age > interval '1 minute' THEN 'Look at angles.queue and angles.alerts.' END
 	FROM oldest o
 	UNION ALL
@@ -103,17 +106,20 @@ CREATE VIEW angles.status AS
 	FROM oldest o
 	UNION ALL
 	SELECT 'link ' || l.relid::text,
-		CASE WHEN l.identity <> angles.identity_now() OR t.oid IS NULL THEN 'critical' WHEN l.paused OR l.reconcile THEN 'warning' ELSE 'ok' END,
+		CASE WHEN l.identity <> angles.identity_now() OR t.oid IS NULL THEN 'critical' WHEN l.paused OR c.compare THEN 'warning' ELSE 'ok' END,
 		CASE WHEN l.identity <> angles.identity_now() THEN 'fenced'
 			WHEN t.oid IS NULL THEN 'the table was dropped'
 			WHEN l.paused THEN 'paused: ' || COALESCE(l.pause_reason, '')
-			WHEN l.reconcile THEN 'is to be compared in full'
+			WHEN c.compare THEN 'is to be compared in full'
 			WHEN l.state = 'pushing' THEN format('first push: %s of about %s rows queued', l.push_done, l.push_total)
 			ELSE l.state END
 			|| format(', %s pages', (SELECT count(*) FROM angles.pages p WHERE p.link_id = l.id AND p.state = 'live')),
 		CASE WHEN t.oid IS NULL THEN format('SELECT angles.unlink(%s)', l.relid::oid)
 			WHEN l.paused THEN format('SELECT angles.resume(%L)', l.relid::text) END
-	FROM angles.links l LEFT JOIN pg_class t ON t.oid = l.relid WHERE l.state <> 'unlinked'
+	FROM angles.links l LEFT JOIN pg_class t ON t.oid = l.relid,
+		LATERAL (SELECT EXISTS (SELECT FROM angles.reconciles r WHERE r.link_id = l.id)
+			OR EXISTS (SELECT FROM angles.change_log g WHERE g.link_id = l.id AND g.op = 'R') AS compare) c
+	WHERE l.state <> 'unlinked'
 	UNION ALL
 	SELECT 'alert ' || a.fingerprint, a.severity, a.title || COALESCE(' - ' || a.detail, ''), a.hint
 	FROM angles.alerts a WHERE a.closed_at IS NULL;

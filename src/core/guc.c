@@ -37,6 +37,7 @@ int			angles_guc_notion_verify_window = 45000;
 char	   *angles_guc_notion_version = NULL;
 int			angles_guc_retry_cap = 60000;
 int			angles_guc_retry_initial = 1000;
+int			angles_guc_row_read_timeout = 30000;
 char	   *angles_guc_secrets_dir = NULL;
 int			angles_guc_sweep_interval = 60000;
 bool		angles_guc_sync = true;
@@ -203,6 +204,12 @@ define_workers(void)
 							"Delay before the first retry; it doubles with every further one.",
 							"The delay is drawn between zero and that value (full jitter).",
 							&angles_guc_retry_initial, 1000, 1, 3600000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	/* Raise it where a filter or a policy needs long to decide about a batch of rows. */
+	DefineCustomIntVariable("angles.row_read_timeout",
+							"Longest time to read a batch of changed rows of a linked table.",
+							"A row that takes longer by itself is parked; 0 is no limit.",
+							&angles_guc_row_read_timeout, 30000, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	/* Set it where tokens are files with names (Docker secrets: /run/secrets). */
 	DefineCustomStringVariable("angles.secrets_dir",

@@ -27,6 +27,7 @@ extern int	angles_guc_notion_verify_window;	/* ms */
 extern char *angles_guc_notion_version;
 extern int	angles_guc_retry_cap;	/* ms */
 extern int	angles_guc_retry_initial;	/* ms */
+extern int	angles_guc_row_read_timeout;	/* ms */
 extern char *angles_guc_secrets_dir;
 extern int	angles_guc_sweep_interval;	/* ms */
 extern bool angles_guc_sync;

@@ -7,18 +7,27 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 
 #include "core/txn.h"
 
 static MemoryContext caller_context = NULL;
 
+/* The timer of angles_txn_try_for(), and whether it went off. */
+static TimeoutId limit_timer = MAX_TIMEOUTS;
+static volatile sig_atomic_t limit_passed = false;
+
 static void finish_transaction(void);
 static bool must_not_be_kept(const ErrorData *error);
+static void limit_begin(int timeout_ms);
+static void limit_end(void);
+static void limit_handler(void);
 
 void
 angles_txn_begin(const char *activity)
@@ -102,6 +111,11 @@ angles_txn_pin_settings(void)
 		/* a worker started from a worker would hold the database open behind our back */
 		{"max_parallel_workers_per_gather", "0"},
 		{"max_parallel_maintenance_workers", "0"},
+		/*
+		 * The queue is empty most of the time, and its statistics say so: a plan made then reads
+		 * all of it, dead rows too, for every batch of a large one.
+		 */
+		{"enable_seqscan", "off"},
 	};
 
 	for (int i = 0; i < (int) lengthof(pins); i++)
@@ -148,18 +162,26 @@ angles_spi_text(uint64 row, int column, MemoryContext cxt)
 ErrorData *
 angles_txn_try(void (*fn) (void *arg), void *arg, bool read_only)
 {
+	return angles_txn_try_for(fn, arg, read_only, 0);
+}
+
+ErrorData *
+angles_txn_try_for(void (*fn) (void *arg), void *arg, bool read_only, int timeout_ms)
+{
 	MemoryContext outer_context = CurrentMemoryContext;
 	ResourceOwner outer_owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(outer_context);
+	limit_begin(timeout_ms);
 	PG_TRY();
 	{
 		/* the subtransaction's end restores the value of its parent */
 		if (read_only)
 			XactReadOnly = true;
 		fn(arg);
+		limit_end();
 		if (read_only)
 			RollbackAndReleaseCurrentSubTransaction();
 		else
@@ -169,15 +191,53 @@ angles_txn_try(void (*fn) (void *arg), void *arg, bool read_only)
 	{
 		MemoryContextSwitchTo(outer_context);
 		error = CopyErrorData();
-		if (must_not_be_kept(error))
+		limit_end();
+		if (must_not_be_kept(error) && !limit_passed)
 			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+		if (limit_passed && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			error->message = psprintf("it took longer than %d ms", timeout_ms);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(outer_context);
 	CurrentResourceOwner = outer_owner;
 	return error;
+}
+
+/*
+ * The server's own statement_timeout belongs to the loop of a user's backend; a background worker
+ * has to set a timer of its own. Its signal asks for a cancel as a person's does.
+ */
+static void
+limit_begin(int timeout_ms)
+{
+	limit_passed = false;
+	if (timeout_ms <= 0)
+		return;
+	if (limit_timer == MAX_TIMEOUTS)
+		limit_timer = RegisterTimeout(USER_TIMEOUT, limit_handler);
+	enable_timeout_after(limit_timer, timeout_ms);
+}
+
+static void
+limit_end(void)
+{
+	if (limit_timer == MAX_TIMEOUTS)
+		return;
+	disable_timeout(limit_timer, false);
+	/* it may have fired when all was done already: nobody shall be cancelled for it now */
+	if (limit_passed)
+		QueryCancelPending = false;
+}
+
+static void
+limit_handler(void)
+{
+	limit_passed = true;
+	InterruptPending = true;
+	QueryCancelPending = true;
+	SetLatch(MyLatch);
 }
 
 ErrorData *

@@ -62,6 +62,13 @@ extern char *angles_spi_text(uint64 row, int column, MemoryContext cxt);
 extern ErrorData *angles_txn_try(void (*fn) (void *arg), void *arg, bool read_only);
 
 /*
+ * As angles_txn_try(), and cancels fn after timeout_ms (0: never): that error, of SQLSTATE
+ * query_canceled, is kept. Only in a process that is connected to a database.
+ */
+extern ErrorData *angles_txn_try_for(void (*fn) (void *arg), void *arg, bool read_only,
+									 int timeout_ms);
+
+/*
  * Runs fn(arg) outside any transaction need (it touches memory only: parsing, conversion). Returns
  * NULL when it went well, else the error, copied into the caller's context.
  */

@@ -19,9 +19,11 @@
 #include "worker/worker.h"
 
 #define ENTRY_COLUMNS \
-	"q.link_id, q.key, q.version, q.priority, q.attempts, q.class, q.enqueued_at," \
+	"q.link_id, q.key, q.version, q.priority, q.attempts, q.decision, q.enqueued_at," \
 	" p.page_id, p.state, p.base, p.base_local, p.intent_at, COALESCE(p.lookups, 0), q.seq," \
-	" q.state = 'verifying'"
+	" q.state = 'verifying', q.deleted, p.sent_key," \
+	" EXISTS (SELECT FROM angles.pages d WHERE d.link_id = q.link_id AND d.sent_key = q.key" \
+	"  AND d.key <> q.key)"
 
 /* What a transaction of claims writes, by kind. */
 typedef struct Marks
@@ -29,8 +31,8 @@ typedef struct Marks
 	RowSet		claimed;
 	RowSet		gone;			/* entries with nothing to do */
 	RowSet		intents;
-	RowSet		later;			/* extras: state, next_at, class, message, hint, digest */
-	RowSet		waiting;		/* extras: link, key */
+	RowSet		later;			/* extras: state, next_at, class, message, hint, */
+	RowSet		waiting;		/* extras: link, key, class */
 	RowSet		left;			/* pages out of scope */
 	RowSet		back;			/* pages of rows that are in scope again, as they were */
 	RowSet		forgotten;		/* pages of rows that are gone and that Notion keeps */
@@ -48,6 +50,7 @@ static void make_write(Engine *engine, Marks *marks, Link *link, Entry *entry, R
 static void add_lookup(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup);
 static void mark_later(Marks *marks, const Entry *entry, const char *state, TimestampTz next_at,
 					   const char *class, const char *message, const char *hint);
+static void mark_waiting(Marks *marks, const Entry *entry, const char *class);
 static void write_marks(Engine *engine, Marks *marks);
 static void write_later(Engine *engine, RowSet *later);
 static void free_children(Engine *engine, const Marks *marks);
@@ -202,6 +205,7 @@ take_entry(uint64 row, int64 *seq)
 	Entry	   *entry = palloc0(sizeof(Entry));
 	MemoryContext cxt = CurrentMemoryContext;
 	char	   *state = angles_spi_text(row, 9, cxt);
+	char	   *decision = angles_spi_text(row, 6, cxt);
 	bool		isnull;
 	Datum		datum;
 
@@ -210,8 +214,8 @@ take_entry(uint64 row, int64 *seq)
 	entry->version = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
 	entry->priority = DatumGetInt16(SPI_getbinval(tuple, desc, 4, &isnull));
 	entry->attempts = DatumGetInt32(SPI_getbinval(tuple, desc, 5, &isnull));
-	entry->class = angles_spi_text(row, 6, cxt);
-	entry->approved = entry->class && strcmp(entry->class, "approved") == 0;
+	entry->approved = decision && strcmp(decision, "approved") == 0;
+	entry->alone = decision && strcmp(decision, "cycle") == 0;
 	entry->enqueued_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 7, &isnull));
 	entry->page_id = angles_spi_text(row, 8, cxt);
 	entry->page_state = angles_page_state(state);
@@ -224,6 +228,9 @@ take_entry(uint64 row, int64 *seq)
 	entry->lookups = DatumGetInt32(SPI_getbinval(tuple, desc, 13, &isnull));
 	*seq = DatumGetInt64(SPI_getbinval(tuple, desc, 14, &isnull));
 	entry->was_doubtful = DatumGetBool(SPI_getbinval(tuple, desc, 15, &isnull));
+	entry->deleted = DatumGetBool(SPI_getbinval(tuple, desc, 16, &isnull));
+	entry->sent_key = angles_spi_text(row, 17, cxt);
+	entry->key_in_doubt = DatumGetBool(SPI_getbinval(tuple, desc, 18, &isnull));
 	return entry;
 }
 
@@ -258,10 +265,9 @@ plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries)
 	if (error != NULL)
 	{
 		TimestampTz next = angles_clock_now() + angles_backoff_us(entries[0]->attempts + 1, -1);
-		bool		busy = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-			error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
-		char	   *message = psprintf("could not read %s.%s: %s (SQLSTATE %s)", link->schema,
-									   link->table, error->message,
+		bool		busy = angles_load_is_busy(error);
+		char	   *message = psprintf("could not read %s: %s (SQLSTATE %s)",
+									   angles_link_name(link), error->message,
 									   angles_sqlstate_text(error->sqlerrcode));
 
 		for (int i = 0; i < n; i++)
@@ -284,7 +290,7 @@ plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries)
 	}
 	angles_resolve_relations(n_rows, rows);
 	for (int i = 0; i < n_rows; i++)
-		if (rows[i]->class && strcmp(rows[i]->class, "cycle") == 0)
+		if (rows[i]->alone)
 			rows[i]->missing_will_come = false;
 	for (int i = 0; i < n; i++)
 		plan_entry(engine, marks, link, entries[i], &lookup);
@@ -293,7 +299,7 @@ plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries)
 		MemoryContext old = MemoryContextSwitchTo(lookup->context);
 
 		lookup->request = angles_notion_find_keys(link->data_source_id, &link->key_column->c,
-												  lookup->keys);
+												  lookup->sent_keys);
 		MemoryContextSwitchTo(old);
 		angles_action_ready(engine, lookup);
 	}
@@ -312,9 +318,7 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 			/* a relation that stays open keeps its entry, visible, until its page is there */
 			if (plan.kind == PLAN_NOTHING && entry->missing_key != NULL)
 			{
-				angles_rows_add(&marks->waiting, entry->link_id, entry->key);
-				angles_rows_text(&marks->waiting, 0, psprintf("%d", entry->missing_link));
-				angles_rows_text(&marks->waiting, 1, entry->missing_key);
+				mark_waiting(marks, entry, "relation");
 				break;
 			}
 			counts->unchanged++;
@@ -329,9 +333,7 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 			angles_rows_add(&marks->left, entry->link_id, entry->key);
 			break;
 		case PLAN_WAIT:
-			angles_rows_add(&marks->waiting, entry->link_id, entry->key);
-			angles_rows_text(&marks->waiting, 0, psprintf("%d", entry->missing_link));
-			angles_rows_text(&marks->waiting, 1, entry->missing_key);
+			mark_waiting(marks, entry, NULL);
 			break;
 		case PLAN_HOLD:
 			mark_later(marks, entry, "held", 0, "delete", "deleted here; the link holds deletes",
@@ -349,6 +351,17 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 			{
 				mark_later(marks, entry, "held", 0, "mass_delete",
 						   "deleted together with many other rows", NULL);
+				break;
+			}
+			make_write(engine, marks, link, entry, &plan);
+			break;
+		case PLAN_CREATE:
+			/* two pages with the same key could not be told apart: the doubt is settled first */
+			if (entry->key_in_doubt)
+			{
+				mark_later(marks, entry, "retry", angles_clock_now() + USECS_PER_SEC / 5, "busy",
+						   "a page with this key may have been made for a row that has another "
+						   "key by now; it is being looked for", NULL);
 				break;
 			}
 			make_write(engine, marks, link, entry, &plan);
@@ -376,14 +389,10 @@ may_trash(LinkCounts *counts, const Link *link)
 	if (++counts->trash_in_window <= link->mass_limit)
 		return true;
 	angles_alert_open(psprintf("mass_delete:%d", link->id), "critical",
-					  psprintf("many rows of %s.%s were deleted; further deletions wait for "
-							   "approval",
-							   link->schema, link->table),
+					  psprintf("many rows of %s were deleted; further deletions wait for "
+							   "approval", angles_link_name(link)),
 					  psprintf("More than %d within a minute.", link->mass_limit),
-					  psprintf("Look at angles.held_deletes, then SELECT angles.approve('%s') or "
-							   "SELECT angles.refuse('%s').",
-							   quote_qualified_identifier(link->schema, link->table),
-							   quote_qualified_identifier(link->schema, link->table)));
+					  angles_approve_hint(link));
 	return false;
 }
 
@@ -445,6 +454,8 @@ add_lookup(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 	(*lookup)->priority = Min((*lookup)->priority, entry->priority);
 	old = MemoryContextSwitchTo((*lookup)->context);
 	(*lookup)->keys = lappend((*lookup)->keys, pstrdup(entry->key));
+	(*lookup)->sent_keys = lappend((*lookup)->sent_keys,
+								   pstrdup(entry->sent_key ? entry->sent_key : entry->key));
 	MemoryContextSwitchTo(old);
 	angles_rows_add(&marks->claimed, entry->link_id, entry->key);
 }
@@ -461,6 +472,15 @@ mark_later(Marks *marks, const Entry *entry, const char *state, TimestampTz next
 	angles_rows_text(later, 2, class);
 	angles_rows_text(later, 3, message);
 	angles_rows_text(later, 4, hint);
+}
+
+static void
+mark_waiting(Marks *marks, const Entry *entry, const char *class)
+{
+	angles_rows_add(&marks->waiting, entry->link_id, entry->key);
+	angles_rows_text(&marks->waiting, 0, psprintf("%d", entry->missing_link));
+	angles_rows_text(&marks->waiting, 1, entry->missing_key);
+	angles_rows_text(&marks->waiting, 2, class);
 }
 
 /* ---- writing ---- */
@@ -494,7 +514,8 @@ write_marks(Engine *engine, Marks *marks)
 					 " SELECT u.link_id, u.key, 'intent', clock_timestamp()"
 					 " FROM unnest($1, $2) AS u (link_id, key) WHERE $3 IS NOT NULL"
 					 " ON CONFLICT (link_id, key) DO UPDATE"
-					 " SET state = 'intent', intent_at = clock_timestamp(), lookups = 0",
+					 " SET state = 'intent', intent_at = clock_timestamp(), lookups = 0,"
+					 " sent_key = NULL",
 					 &marks->intents, me, SPI_OK_INSERT);
 	if (marks->gone.n > 0)
 		exec_on_rows(&plans[2],
@@ -521,18 +542,20 @@ write_marks(Engine *engine, Marks *marks)
 	engine->some_wait = engine->some_wait || marks->waiting.n > 0;
 	if (marks->waiting.n > 0)
 	{
-		Oid			types[4] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
-		Datum		values[4] = {angles_rows_links(&marks->waiting),
+		Oid			types[5] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+		TEXTARRAYOID};
+		Datum		values[5] = {angles_rows_links(&marks->waiting),
 			angles_rows_keys(&marks->waiting), angles_rows_extra(&marks->waiting, 0),
-		angles_rows_extra(&marks->waiting, 1)};
+		angles_rows_extra(&marks->waiting, 1), angles_rows_extra(&marks->waiting, 2)};
 
 		angles_spi_exec(&plans[5],
 						"UPDATE angles.queue_entries q SET state = 'waiting',"
-						" waits_for_link = u.l::int4, waits_for_key = u.k,"
-						" message = 'waits for the page of a referenced row'"
-						" FROM unnest($1, $2, $3, $4) AS u (link_id, key, l, k)"
+						" waits_for_link = u.l::int4, waits_for_key = u.k, class = u.class,"
+						" message = CASE u.class WHEN 'relation' THEN " OPEN_RELATION
+						"  ELSE 'waits for the page of a referenced row' END"
+						" FROM unnest($1, $2, $3, $4, $5) AS u (link_id, key, l, k, class)"
 						" WHERE q.link_id = u.link_id AND q.key = u.key",
-						4, types, values, NULL, SPI_OK_UPDATE);
+						5, types, values, NULL, SPI_OK_UPDATE);
 	}
 	write_later(engine, &marks->later);
 	free_children(engine, marks);
@@ -555,7 +578,7 @@ free_children(Engine *engine, const Marks *marks)
 		exec_on_rows(&plan,
 					 "UPDATE angles.queue_entries q SET state = 'ready',"
 					 " seq = nextval('angles.queue_seq'), waits_for_link = NULL,"
-					 " waits_for_key = NULL, message = NULL"
+					 " waits_for_key = NULL, class = NULL, message = NULL"
 					 " FROM unnest($1, $2) AS u (link_id, key)"
 					 " WHERE q.state = 'waiting' AND q.waits_for_link = u.link_id"
 					 " AND q.waits_for_key = u.key AND $3 IS NOT NULL",
@@ -641,44 +664,13 @@ angles_claim_take_over(Engine *engine)
 	angles_spi_exec(&released,
 					"UPDATE angles.queue_entries q SET state = 'ready', waits_for_link = NULL,"
 					" waits_for_key = NULL, seq = nextval('angles.queue_seq')"
-					" WHERE q.state = 'waiting' AND NOT EXISTS (SELECT FROM angles.queue_entries b"
+					" WHERE q.state = 'waiting' AND q.class IS DISTINCT FROM 'relation'"
+					" AND NOT EXISTS (SELECT FROM angles.queue_entries b"
 					"  WHERE b.link_id = q.waits_for_link AND b.key = q.waits_for_key"
 					"  AND b.state NOT IN ('parked', 'held', 'waiting'))",
 					0, NULL, NULL, NULL, SPI_OK_UPDATE);
 	engine->more[0] = engine->more[1] = true;
 	read_next_due(engine);
-}
-
-/*
- * Of rows that wait for each other in a circle, one is made without its relation; the others
- * follow, and it gets the relation afterwards (two passes).
- */
-void
-angles_claim_break_cycles(Engine *engine)
-{
-	static SPIPlanPtr plan = NULL;
-	uint64		n;
-
-	engine->some_wait = false;
-	n = angles_spi_exec(&plan,
-						"WITH RECURSIVE chain (l0, k0, link_id, key, path, depth) AS ("
-						"  SELECT link_id, key, waits_for_link, waits_for_key,"
-						"   ARRAY[(link_id, key)::text], 1"
-						"  FROM angles.queue_entries WHERE state = 'waiting'"
-						"  UNION ALL SELECT c.l0, c.k0, q.waits_for_link, q.waits_for_key,"
-						"   c.path || (q.link_id, q.key)::text, c.depth + 1"
-						"  FROM chain c JOIN angles.queue_entries q USING (link_id, key)"
-						"  WHERE q.state = 'waiting' AND c.depth < 100"
-						"   AND (c.link_id, c.key) <> (c.l0, c.k0))"
-						" UPDATE angles.queue_entries q SET state = 'ready', class = 'cycle',"
-						" waits_for_link = NULL, waits_for_key = NULL, message = NULL,"
-						" seq = nextval('angles.queue_seq')"
-						" FROM chain c WHERE c.link_id = c.l0 AND c.key = c.k0"
-						" AND q.link_id = c.l0 AND q.key = c.k0 AND q.state = 'waiting'"
-						" AND (c.l0, c.k0)::text = (SELECT min(p) FROM unnest(c.path) p)",
-						0, NULL, NULL, NULL, SPI_OK_UPDATE);
-	if (n > 0)
-		engine->more[0] = engine->more[1] = true;
 }
 
 /* ---- actions ---- */

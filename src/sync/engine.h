@@ -24,6 +24,9 @@
 /* Answers are written to the database at the latest when this many have come. */
 #define ENGINE_SETTLE 48
 
+/* Message, as an SQL literal, of an entry of class "relation". */
+#define OPEN_RELATION "'sent; one relation waits until the referenced row has a page'"
+
 /* An entry whose claims died with their worker this often is set aside as poison. */
 #define ENGINE_MAX_CRASHES 10
 
@@ -47,8 +50,10 @@ typedef struct Entry
 	int			version;
 	int			priority;
 	int			attempts;
-	char	   *class;			/* of the last failure, or 'approved', 'cycle' */
 	bool		approved;		/* a person approved its deletion */
+	bool		alone;			/* goes without the row it waits for: it closes a circle */
+	bool		deleted;		/* the last thing captured of the row is its deletion */
+	bool		key_in_doubt;	/* a page with this key may have been made for another row */
 	bool		was_doubtful;	/* state 'verifying': its look-up is due */
 	TimestampTz enqueued_at;
 	PageState	page_state;
@@ -56,10 +61,12 @@ typedef struct Entry
 	Jsonb	   *base;
 	Jsonb	   *base_local;
 	TimestampTz intent_at;
+	char	   *sent_key;		/* that a create in doubt was sent with, when not "key" */
 	int			lookups;
 
 	/* filled by angles_load_rows() */
-	bool		found;			/* the row exists (and its owner may see it) */
+	char	   *unreadable;		/* why this row alone cannot be read, NULL: it can */
+	bool		found;			/* the row exists, or cannot be known not to */
 	bool		in_scope;		/* ... and passes the filter */
 	char	  **local;			/* canonical values by column, NULL: problem or not loaded */
 	char	  **problems;		/* by column, NULL: none */
@@ -122,11 +129,11 @@ typedef struct Action
 	int32		link_id;
 	uint64		links_version;	/* angles_links_version() it was planned with */
 	char	   *key;			/* of the row; NULL for LOOKUP, SETUP, CHECK */
-	List	   *keys;			/* LOOKUP: of char * */
+	List	   *keys;			/* LOOKUP: of char *, and what each was sent as */
+	List	   *sent_keys;
 	char	   *page_id;
 	int			priority;
 	int			attempts;
-	int64		not_before_us;	/* angles_clock_mono_us() before which it is not sent again */
 	NotionRequest *request;
 	bool		replan;			/* it was never sent: its link changed meanwhile */
 	int			n_written;
@@ -153,6 +160,8 @@ typedef struct LinkCounts
 	int64		requests;
 	int64		trash_since_us;	/* begin of the window in which deletions are counted */
 	int			trash_in_window;
+	int			setup_failures; /* in a row */
+	int64		setup_not_before_us;	/* the next step of its setup, 0: at once */
 	bool		unreadable;		/* the alert about it is open */
 } LinkCounts;
 
@@ -181,9 +190,10 @@ typedef struct Engine
 	bool		some_wait;		/* entries wait for others: see whether they do so in a circle */
 	bool		look;			/* look at log, queue and links at the next occasion */
 	bool		log_is_full;	/* a table of the change log may be emptied as a whole */
-	bool		marks_taken;	/* marks of failed captures were acted on in this transaction */
-	bool		setup_pending;	/* a link needs setup work */
-	int64		setup_not_before_us;
+	bool		log_passed_over;	/* a table of the change log was locked by somebody */
+	List	   *marks;			/* of int: links whose marks this transaction acts on */
+	bool		setup_pending;	/* a link needs setup work ... */
+	int64		setup_due_us;	/* ... not before this */
 	int64		idle_since_us;
 	List	   *counts;			/* of LinkCounts * */
 	List	   *calls;			/* of ActiveCall * */
@@ -205,9 +215,19 @@ extern void angles_fold_rotate(void);
 
 /*
  * Fills the local half of the entries, all of one link, by reading the rows as the link's owner,
- * read-only. Returns NULL, or the error that kept it from reading.
+ * read-only, in at most angles.row_read_timeout. A row that cannot be read says so in "unreadable".
+ * Returns NULL, or the error that kept it from reading any.
  */
 extern ErrorData *angles_load_rows(Link *link, int n, Entry **entries);
+
+/*
+ * Locks the link's table for reading, or raises lock_not_available at once: a transaction that
+ * alters one table must not hold up the others.
+ */
+extern void angles_load_lock(const Link *link);
+
+/* Whether an error of angles_load_rows() means that somebody is at work on the table. */
+extern bool angles_load_is_busy(const ErrorData *error);
 
 /* Turns referenced keys into page ids, for all entries of a batch at once. */
 extern void angles_resolve_relations(int n, Entry **entries);
@@ -218,9 +238,6 @@ extern void angles_resolve_relations(int n, Entry **entries);
  * Takes entries that are due, plans them, marks them durably and puts actions on the ready lists.
  */
 extern void angles_claim(Engine *engine);
-
-/* Lets one of each circle of waiting entries go. When nothing else moves. Needs a transaction. */
-extern void angles_claim_break_cycles(Engine *engine);
 
 /* Reads the state of a page as the table angles.pages names it; NULL or empty: PAGE_NONE. */
 extern PageState angles_page_state(const char *state);
@@ -239,6 +256,11 @@ extern void angles_action_free(Action *action);
 
 /* Returns the counts of a link in this worker's life. */
 extern LinkCounts *angles_counts(Engine *engine, int32 link_id);
+
+/* ---- cycles.c ---- */
+
+/* Lets one of each circle of waiting entries go. When nothing else moves. Needs a transaction. */
+extern void angles_break_cycles(Engine *engine);
 
 /* ---- settle.c ---- */
 

@@ -30,6 +30,9 @@
 #include "sync/engine.h"
 #include "worker/worker.h"
 
+/* A transaction that changed more rows than this is a backlog: single edits go first. */
+#define BULK_ROWS 256
+
 /* Blocks of the log folded in one transaction: about 30,000 rows. */
 #define FOLD_BLOCKS 256
 
@@ -61,6 +64,8 @@ static LogRow *take_rows(uint64 n);
 static int	compare_rows(const void *a, const void *b);
 static void fold_rows(Engine *engine, LogRow *rows, int n);
 static void enqueue(Engine *engine, RowSet *set);
+static void add_change(RowSet *set, const LogRow *row, bool bulk);
+static int	rows_of_transaction(const LogRow *rows, int n, int i);
 static void count_deletes(LogRow *rows, int n);
 static int	last_deletes(int32 link_id, LogRow **of_link, LogRow *rows, int n);
 static int	compare_keys(const void *a, const void *b);
@@ -68,14 +73,17 @@ static void rename_key(Engine *engine, const LogRow *row, List **displaced, LogR
 static void move_key(Engine *engine, int32 link_id, const char *from, const char *to);
 static void truncated(Engine *engine, int32 link_id);
 static void decided(Engine *engine, const LogRow *row);
-static void reconcile_wanted(int32 link_id, void *arg);
+static void unlinked(Engine *engine, int32 link_id);
+static void close_mass_delete(int32 link_id);
+static void reconcile_wanted(int32 link_id);
+static void take_mark(int32 link_id, void *arg);
 
 bool
 angles_fold(Engine *engine)
 {
 	bool		more = false;
 
-	engine->log_is_full = false;
+	engine->log_is_full = engine->log_passed_over = false;
 	for (int t = 0; t < ANGLES_LOG_TABLES; t++)
 	{
 		Oid			relid = angles_changelog_table(t);
@@ -84,8 +92,13 @@ angles_fold(Engine *engine)
 		BlockNumber to;
 
 		/* a table that is being emptied or altered by a person has its turn later */
-		if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, RowExclusiveLock))
+		if (!OidIsValid(relid))
 			continue;
+		if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
+		{
+			engine->log_passed_over = true;
+			continue;
+		}
 		log = table_open(relid, NoLock);
 		blocks = RelationGetNumberOfBlocks(log);
 		table_close(log, NoLock);
@@ -100,10 +113,7 @@ angles_fold(Engine *engine)
 		position[t] = to < blocks ? to : 0;
 	}
 	if (angles_changelog_new_marks())
-	{
-		angles_changelog_marks(reconcile_wanted, NULL);
-		engine->marks_taken = true;
-	}
+		angles_changelog_marks(take_mark, engine);
 	return more;
 }
 
@@ -174,23 +184,27 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 {
 	RowSet		set = {0};
 	List	   *displaced = NIL;
+	bool		bulk = false;
 
 	count_deletes(rows, n);
 	for (int i = 0; i < n; i++)
 	{
-		Link	   *link = angles_link_find(rows[i].link_id);
-
+		if (i == 0 || rows[i].id != rows[i - 1].id)
+			bulk = rows_of_transaction(rows, n, i) > BULK_ROWS;
+		if (rows[i].op == ANGLES_OP_UNLINK)
+		{
+			enqueue(engine, &set);
+			unlinked(engine, rows[i].link_id);
+			continue;
+		}
 		/* unlinked since: nobody wants to know */
-		if (link == NULL)
+		if (angles_link_find(rows[i].link_id) == NULL)
 			continue;
 		switch (rows[i].op)
 		{
 			case ANGLES_OP_TOUCH:
 			case ANGLES_OP_DELETE:
-				angles_rows_add(&set, rows[i].link_id, rows[i].key);
-				angles_rows_text(&set, 0, timestamptz_to_str(rows[i].at));
-				angles_rows_text(&set, 1, rows[i].op == ANGLES_OP_DELETE && rows[i].ord < 0
-								 ? "held" : "ready");
+				add_change(&set, &rows[i], bulk);
 				break;
 			case ANGLES_OP_REKEY:
 				enqueue(engine, &set);
@@ -207,11 +221,35 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 				decided(engine, &rows[i]);
 				break;
 			default:
-				reconcile_wanted(rows[i].link_id, NULL);
+				reconcile_wanted(rows[i].link_id);
 				break;
 		}
 	}
 	enqueue(engine, &set);
+}
+
+static void
+add_change(RowSet *set, const LogRow *row, bool bulk)
+{
+	bool		deleted = row->op == ANGLES_OP_DELETE;
+
+	angles_rows_add(set, row->link_id, row->key);
+	angles_rows_text(set, 0, timestamptz_to_str(row->at));
+	angles_rows_text(set, 1, deleted && row->ord < 0 ? "held" : "ready");
+	angles_rows_text(set, 2, deleted ? "t" : "f");
+	angles_rows_text(set, 3, bulk ? CppAsString2(PRIORITY_BACKLOG)
+					 : CppAsString2(PRIORITY_INTERACTIVE));
+}
+
+/* The rows are in the order of their numbers, of which each transaction has drawn one. */
+static int
+rows_of_transaction(const LogRow *rows, int n, int i)
+{
+	int			first = i;
+
+	while (i < n && i - first <= BULK_ROWS && rows[i].id == rows[first].id)
+		i++;
+	return i - first;
 }
 
 /*
@@ -235,14 +273,9 @@ count_deletes(LogRow *rows, int n)
 		for (int i = 0; i < deletes; i++)
 			of_link[i]->ord = -1;
 		angles_alert_open(psprintf("mass_delete:%d", link->id), "critical",
-						  psprintf("%d deleted rows of %s.%s wait for approval", deletes,
-								   link->schema, link->table),
-						  "Nothing was put in Notion's trash.",
-						  psprintf("Look at angles.held_deletes, then SELECT "
-								   "angles.approve('%s') or "
-								   "SELECT angles.refuse('%s').",
-								   quote_qualified_identifier(link->schema, link->table),
-								   quote_qualified_identifier(link->schema, link->table)));
+						  psprintf("%d deleted rows of %s wait for approval", deletes,
+								   angles_link_name(link)),
+						  "Nothing was put in Notion's trash.", angles_approve_hint(link));
 	}
 }
 
@@ -293,27 +326,31 @@ static void
 enqueue(Engine *engine, RowSet *set)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[4] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
-	Datum		values[4];
+	Oid			types[6] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+	TEXTARRAYOID};
+	Datum		values[6];
 
 	if (set->n == 0)
 		return;
 	values[0] = angles_rows_links(set);
 	values[1] = angles_rows_keys(set);
-	values[2] = angles_rows_extra(set, 0);
-	values[3] = angles_rows_extra(set, 1);
+	for (int i = 0; i < 4; i++)
+		values[2 + i] = angles_rows_extra(set, i);
 	angles_spi_exec(&plan,
 					"INSERT INTO angles.queue_entries AS q"
-					" (link_id, key, seq, priority, state, enqueued_at, class, message)"
-					" SELECT s.link_id, s.key, nextval('angles.queue_seq'), 0, s.state, s.at,"
-					"  CASE s.state WHEN 'held' THEN 'mass_delete' END,"
+					" (link_id, key, seq, priority, state, enqueued_at, deleted, class, message)"
+					" SELECT s.link_id, s.key, nextval('angles.queue_seq'), s.priority, s.state,"
+					"  s.at, s.deleted, CASE s.state WHEN 'held' THEN 'mass_delete' END,"
 					"  CASE s.state WHEN 'held' THEN 'deleted together with many other rows' END"
 					" FROM (SELECT u.link_id, u.key, min(u.at::timestamptz) AS at, min(u.n) AS n,"
-					"   (array_agg(u.state ORDER BY u.n DESC))[1] AS state"
-					"  FROM unnest($1, $2, $3, $4) WITH ORDINALITY"
-					"   AS u (link_id, key, at, state, n)"
+					"   min(u.priority::int2) AS priority,"
+					"   (array_agg(u.state ORDER BY u.n DESC))[1] AS state,"
+					"   (array_agg(u.deleted::boolean ORDER BY u.n DESC))[1] AS deleted"
+					"  FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY"
+					"   AS u (link_id, key, at, state, deleted, priority, n)"
 					"  GROUP BY u.link_id, u.key ORDER BY min(u.n)) s"
 					" ON CONFLICT (link_id, key) DO UPDATE SET version = q.version + 1,"
+					"  deleted = EXCLUDED.deleted, decision = NULL,"
 					"  priority = LEAST(q.priority, EXCLUDED.priority),"
 					"  state = CASE WHEN q.state IN ('parked', 'held', 'waiting')"
 					"   OR EXCLUDED.state = 'held' AND q.state = 'ready' THEN EXCLUDED.state"
@@ -321,12 +358,12 @@ enqueue(Engine *engine, RowSet *set)
 					"  seq = CASE WHEN q.state IN ('parked', 'held', 'waiting') OR q.priority > 0"
 					"   THEN EXCLUDED.seq ELSE q.seq END,"
 					"  attempts = CASE q.state WHEN 'parked' THEN 0 ELSE q.attempts END,"
-					"  class = CASE WHEN q.state IN ('parked', 'held') THEN EXCLUDED.class"
-					"   ELSE q.class END,"
-					"  message = CASE WHEN q.state IN ('parked', 'held') THEN EXCLUDED.message"
-					"   ELSE q.message END",
-					4, types, values, NULL, SPI_OK_INSERT);
-	engine->more[PRIORITY_INTERACTIVE] = true;
+					"  class = CASE WHEN q.state IN ('parked', 'held', 'waiting')"
+					"   THEN EXCLUDED.class ELSE q.class END,"
+					"  message = CASE WHEN q.state IN ('parked', 'held', 'waiting')"
+					"   THEN EXCLUDED.message ELSE q.message END",
+					6, types, values, NULL, SPI_OK_INSERT);
+	engine->more[PRIORITY_INTERACTIVE] = engine->more[PRIORITY_BACKLOG] = true;
 	set->n = 0;
 }
 
@@ -391,7 +428,9 @@ move_key(Engine *engine, int32 link_id, const char *from, const char *to)
 	dlist_head *lists[] = {&engine->ready[0], &engine->ready[1], &engine->flying, &engine->done};
 
 	angles_spi_exec(&pages,
-					"UPDATE angles.pages SET key = $3 WHERE link_id = $1 AND key = $2",
+					"UPDATE angles.pages SET key = $3, sent_key = CASE state"
+					"  WHEN 'intent' THEN COALESCE(sent_key, $2) END"
+					" WHERE link_id = $1 AND key = $2",
 					3, types, values, NULL, SPI_OK_UPDATE);
 	angles_spi_exec(&replaced,
 					"DELETE FROM angles.queue_entries WHERE link_id = $1 AND key = $3 AND key "
@@ -423,8 +462,15 @@ move_key(Engine *engine, int32 link_id, const char *from, const char *to)
 		{
 			Action	   *action = dlist_container(Action, node, iter.cur);
 
-			if (action->link_id == link_id && action->key && strcmp(action->key, from) == 0)
+			ListCell   *lc;
+
+			if (action->link_id != link_id)
+				continue;
+			if (action->key && strcmp(action->key, from) == 0)
 				action->key = MemoryContextStrdup(action->context, to);
+			foreach(lc, action->keys)
+				if (strcmp((char *) lfirst(lc), from) == 0)
+					lfirst(lc) = MemoryContextStrdup(action->context, to);
 		}
 	}
 }
@@ -442,25 +488,24 @@ truncated(Engine *engine, int32 link_id)
 	Datum		values[1] = {Int32GetDatum(link_id)};
 	uint64		n;
 	Link	   *link = angles_link_find(link_id);
-	char	   *name = quote_qualified_identifier(link->schema, link->table);
 
 	n = angles_spi_exec(&plan,
 						"INSERT INTO angles.queue_entries AS q (link_id, key, seq, priority, state,"
-						"  enqueued_at, class, message)"
+						"  enqueued_at, deleted, class, message)"
 						" SELECT link_id, key, nextval('angles.queue_seq'), 1, 'held', now(),"
-						"  'mass_delete', 'TRUNCATE' FROM angles.pages"
+						"  true, 'mass_delete', 'TRUNCATE' FROM angles.pages"
 						" WHERE link_id = $1 AND state = 'live'"
 						" ON CONFLICT (link_id, key) DO UPDATE SET version = q.version + 1,"
+						"  deleted = true, decision = NULL,"
 						"  state = CASE q.state WHEN 'claimed' THEN q.state ELSE 'held' END,"
 						"  class = 'mass_delete', message = 'TRUNCATE'",
 						1, types, values, NULL, SPI_OK_INSERT);
 	if (n > 0)
 		angles_alert_open(psprintf("mass_delete:%d", link_id), "critical",
-						  psprintf("table %s was truncated; its pages wait for approval", name),
+						  psprintf("table %s was truncated; its pages wait for approval",
+								   angles_link_name(link)),
 						  psprintf(UINT64_FORMAT " pages. Nothing was put in Notion's trash.", n),
-						  psprintf("Look at angles.held_deletes, then SELECT "
-								   "angles.approve('%s') or "
-								   "SELECT angles.refuse('%s').", name, name));
+						  angles_approve_hint(link));
 }
 
 /* Carries out what a person said about an entry: try again, delete after all, or leave the page. */
@@ -482,32 +527,92 @@ decided(Engine *engine, const LogRow *row)
 						" DELETE FROM angles.pages p USING e"
 						" WHERE p.link_id = e.link_id AND p.key = e.key",
 						2, types, values, NULL, SPI_OK_DELETE);
+		close_mass_delete(row->link_id);
 		return;
 	}
 	angles_spi_exec(&again,
 					"UPDATE angles.queue_entries SET state = 'ready', attempts = 0, crashes = 0,"
 					" next_at = NULL, parked_at = NULL, code = NULL, message = NULL, hint = NULL,"
-					" class = CASE WHEN $3 THEN 'approved' END, seq = nextval('angles.queue_seq')"
+					" class = NULL, decision = CASE WHEN $3 THEN 'approved' ELSE decision END,"
+					" seq = nextval('angles.queue_seq')"
 					" WHERE link_id = $1 AND key = $2"
 					" AND state = ANY (CASE WHEN $3 THEN ARRAY['held'] ELSE ARRAY['parked', "
 					"'retry'] END)",
 					3, types, values, NULL, SPI_OK_UPDATE);
 	engine->more[0] = engine->more[1] = true;
+	if (row->op == ANGLES_OP_APPROVE)
+		close_mass_delete(row->link_id);
 }
 
-/* Notes that a link must be compared in full; the durable mark of a failed capture may then go. */
+/* The last decision about a held deletion of a link ends its alert. */
 static void
-reconcile_wanted(int32 link_id, void *arg)
+close_mass_delete(int32 link_id)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(link_id)};
+
+	if (angles_spi_exec(&plan,
+						"SELECT FROM angles.queue_entries WHERE link_id = $1 AND state = 'held'"
+						" LIMIT 1", 1, types, values, NULL, SPI_OK_SELECT) == 0)
+		angles_alert_close(psprintf("mass_delete:%d", link_id));
+}
+
+/*
+ * What was queued for a table that is linked no more goes; unlink() itself leaves it alone, because
+ * the queue has one writer. Rows that wait for a page of that table are planned without it.
+ */
+static void
+unlinked(Engine *engine, int32 link_id)
+{
+	static const char *const alerts[] = {"link", "setup", "unreadable", "mass_delete"};
+	static SPIPlanPtr gone = NULL;
+	static SPIPlanPtr compares = NULL;
+	static SPIPlanPtr freed = NULL;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(link_id)};
+
+	angles_spi_exec(&gone, "DELETE FROM angles.queue_entries WHERE link_id = $1",
+					1, types, values, NULL, SPI_OK_DELETE);
+	angles_spi_exec(&compares, "DELETE FROM angles.reconciles WHERE link_id = $1",
+					1, types, values, NULL, SPI_OK_DELETE);
+	angles_spi_exec(&freed,
+					"UPDATE angles.queue_entries SET state = 'ready', waits_for_link = NULL,"
+					" waits_for_key = NULL, class = NULL, message = NULL,"
+					" seq = nextval('angles.queue_seq')"
+					" WHERE state = 'waiting' AND waits_for_link = $1",
+					1, types, values, NULL, SPI_OK_UPDATE);
+	engine->more[0] = engine->more[1] = true;
+	/* a commit is visible an instant before its invalidations arrive */
+	angles_links_stale();
+	for (int i = 0; i < lengthof(alerts); i++)
+		angles_alert_close(psprintf("%s:%d", alerts[i], link_id));
+}
+
+/* Notes that a link must be compared in full, also when it was to be already: begin anew. */
+static void
+reconcile_wanted(int32 link_id)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(link_id)};
 
 	angles_spi_exec(&plan,
-					"UPDATE angles.links SET reconcile = true, reconcile_after = NULL"
-					" WHERE id = $1 AND (NOT reconcile OR reconcile_after IS NOT NULL)",
-					1, types, values, NULL, SPI_OK_UPDATE);
-	(void) arg;
+					"INSERT INTO angles.reconciles AS r (link_id)"
+					" SELECT id FROM angles.links WHERE id = $1"
+					" ON CONFLICT (link_id) DO UPDATE SET begins_after = NULL"
+					"  WHERE r.begins_after IS NOT NULL",
+					1, types, values, NULL, SPI_OK_INSERT);
+}
+
+/* The mark of a failed capture goes when the wish that stands for it is durable: see main.c. */
+static void
+take_mark(int32 link_id, void *arg)
+{
+	Engine	   *engine = (Engine *) arg;
+
+	reconcile_wanted(link_id);
+	engine->marks = lappend_int(engine->marks, link_id);
 }
 
 /*

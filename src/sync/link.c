@@ -10,11 +10,15 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -81,6 +85,7 @@ static int32 earlier_link(Oid relid, bool *linked);
 static int32 write_link(const LinkWish *wish, const LinkMap *map, int32 before);
 static void write_columns(int32 link_id, const LinkMap *map);
 static void make_triggers(int32 link_id, const LinkWish *wish, const LinkMap *map);
+static void depend_on_extension(Oid relid, const char *trigger);
 static void drop_triggers(Oid relid);
 static char *table_name(Oid relid);
 static void show_map(FunctionCallInfo fcinfo, const LinkWish *wish, const LinkMap *map);
@@ -199,7 +204,6 @@ angles_unlink(PG_FUNCTION_ARGS)
 	int			context;
 	Oid			types[1] = {INT4OID};
 	Datum		values[1];
-	static const char *const alerts[] = {"link", "setup", "unreadable", "mass_delete"};
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -221,10 +225,8 @@ angles_unlink(PG_FUNCTION_ARGS)
 	values[0] = Int32GetDatum(link_id);
 	run_sql("UPDATE angles.links SET state = 'unlinked', paused = false, pause_reason = NULL,"
 			" changed_at = now() WHERE id = $1", 1, types, values, NULL, SPI_OK_UPDATE);
-	run_sql("DELETE FROM angles.queue_entries WHERE link_id = $1", 1, types, values, NULL,
-			SPI_OK_DELETE);
-	for (int i = 0; i < lengthof(alerts); i++)
-		angles_alert_close(psprintf("%s:%d", alerts[i], link_id));
+	/* its part of the queue is the worker's to clear: nobody shall wait for this transaction */
+	angles_changelog_add(link_id, ANGLES_OP_UNLINK, "", NULL);
 	angles_audit("unlink", table_name(relid), NULL);
 	SetUserIdAndSecContext(caller, context);
 	SPI_finish();
@@ -598,11 +600,24 @@ make_triggers(int32 link_id, const LinkWish *wish, const LinkMap *map)
 	run_sql(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER angles_capture,"
 					 " ENABLE ALWAYS TRIGGER angles_capture_truncate", table),
 			0, NULL, NULL, NULL, SPI_OK_UTILITY);
-	/* DROP EXTENSION then takes them along instead of refusing */
-	run_sql(psprintf("ALTER TRIGGER angles_capture ON %s DEPENDS ON EXTENSION angles", table),
-			0, NULL, NULL, NULL, SPI_OK_UTILITY);
-	run_sql(psprintf("ALTER TRIGGER angles_capture_truncate ON %s DEPENDS ON EXTENSION angles",
-					 table), 0, NULL, NULL, NULL, SPI_OK_UTILITY);
+	depend_on_extension(wish->relid, "angles_capture");
+	depend_on_extension(wish->relid, "angles_capture_truncate");
+}
+
+/*
+ * DROP EXTENSION then takes the trigger along instead of refusing. ALTER TRIGGER ... DEPENDS ON
+ * EXTENSION would do that too, but locks the extension exclusively, which keeps all workers away
+ * until this transaction ends.
+ */
+static void
+depend_on_extension(Oid relid, const char *trigger)
+{
+	ObjectAddress depender;
+	ObjectAddress extension;
+
+	ObjectAddressSet(depender, TriggerRelationId, get_trigger_oid(relid, trigger, false));
+	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid("angles", false));
+	recordDependencyOn(&depender, &extension, DEPENDENCY_AUTO_EXTENSION);
 }
 
 static void

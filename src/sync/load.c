@@ -7,10 +7,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -18,6 +18,7 @@
 #include "utils/memutils.h"
 #include "utils/rls.h"
 
+#include "core/guc.h"
 #include "core/json.h"
 #include "core/txn.h"
 #include "sync/engine.h"
@@ -31,8 +32,9 @@ typedef struct LoadJob
 } LoadJob;
 
 static void load_job(void *arg);
-static void exists_job(void *arg);
-static ErrorData *find_hidden(LoadJob *job);
+static ErrorData *load_parts(Link *link, int n, Entry **entries, ErrorData **errors);
+static bool is_about_values(const ErrorData *error);
+static void find_hidden(Link *link, int n, Entry **entries);
 static Datum key_array(const LoadJob *job);
 static void take_row(LoadJob *job, Entry *entry, HeapTuple tuple, TupleDesc desc);
 static void take_reference(const SyncColumn *column, Entry *entry, int i, HeapTuple tuple,
@@ -43,63 +45,108 @@ static void apply_page_id(Entry **entries, int n, int32 link_id, const char *key
 ErrorData *
 angles_load_rows(Link *link, int n, Entry **entries)
 {
-	LoadJob		job = {link, n, entries, CurrentMemoryContext};
+	ErrorData **errors = palloc0(n * sizeof(ErrorData *));
 	ErrorData  *error;
+	int			n_errors = 0;
+	bool		about_values = true;
 
 	for (int i = 0; i < n; i++)
 	{
 		Entry	   *entry = entries[i];
 
 		entry->found = entry->in_scope = false;
+		entry->unreadable = NULL;
 		entry->local = palloc0(Max(link->n_columns, 1) * sizeof(char *));
 		entry->problems = palloc0(Max(link->n_columns, 1) * sizeof(char *));
 		entry->ref_keys = palloc0(Max(link->n_columns, 1) * sizeof(char *));
 	}
-	error = angles_txn_try(load_job, &job, true);
-	return error ? error : find_hidden(&job);
-}
-
-/*
- * A row that row security hides from the link's owner is not sent, and it is no deleted row either:
- * it is out of scope. Whether it exists is asked with all rights, which runs nothing of a user's.
- */
-static ErrorData *
-find_hidden(LoadJob *job)
-{
-	bool		missing = false;
-
-	for (int i = 0; i < job->n; i++)
-		missing = missing || !job->entries[i]->found;
-	if (!missing || check_enable_rls(job->link->relid, job->link->owner, true) != RLS_ENABLED)
-		return NULL;
-	if (job->link->exists_sql != NULL)
-		return angles_txn_try(exists_job, job, true);
-	/* it cannot be asked: absence proves nothing */
-	for (int i = 0; i < job->n; i++)
-		job->entries[i]->found = true;
+	error = load_parts(link, n, entries, errors);
+	if (error != NULL)
+		return error;
+	for (int i = 0; i < n; i++)
+	{
+		if (errors[i] == NULL)
+			continue;
+		n_errors++;
+		error = errors[i];
+		about_values = about_values && is_about_values(error);
+		entries[i]->unreadable = psprintf("the row cannot be read: %s (SQLSTATE %s)",
+										  error->message,
+										  angles_sqlstate_text(error->sqlerrcode));
+	}
+	/* where no row can be read, and values are not the reason, the table is what is wrong */
+	if (n_errors == n && !about_values)
+		return error;
+	find_hidden(link, n, entries);
 	return NULL;
 }
 
-static void
-exists_job(void *arg)
+/*
+ * Reads the rows of a part of the batch; when that fails, of its halves. Errors are kept in
+ * errors[], which is parallel to the entries. Gives up at once where all that would help is time.
+ */
+static ErrorData *
+load_parts(Link *link, int n, Entry **entries, ErrorData **errors)
 {
-	LoadJob    *job = (LoadJob *) arg;
-	Oid			types[1] = {TEXTARRAYOID};
-	Datum		values[1] = {key_array(job)};
-	uint64		n;
+	LoadJob		job = {link, n, entries, CurrentMemoryContext};
+	ErrorData  *error = angles_txn_try_for(load_job, &job, true, angles_guc_row_read_timeout);
+	ErrorData  *worse;
 
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
-						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	n = angles_spi_exec(&job->link->exists_plan, job->link->exists_sql, 1, types, values, NULL,
-						SPI_OK_SELECT);
-	for (uint64 i = 0; i < n; i++)
+	if (error == NULL)
+		return NULL;
+	if (angles_load_is_busy(error))
+		return error;
+	if (n == 1)
 	{
-		bool		isnull;
-		int64		ord = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i],
-													  SPI_tuptable->tupdesc, 1, &isnull));
-
-		job->entries[ord - 1]->found = true;
+		errors[0] = error;
+		return NULL;
 	}
+	worse = load_parts(link, n / 2, entries, errors);
+	return worse ? worse : load_parts(link, n - n / 2, entries + n / 2, errors + n / 2);
+}
+
+void
+angles_load_lock(const Link *link)
+{
+	if (!ConditionalLockRelationOid(link->relid, AccessShareLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("somebody is altering the table, or waits to do so")));
+}
+
+bool
+angles_load_is_busy(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
+/* Whether an error tells of the values of a row, and not of the table or of rights. */
+static bool
+is_about_values(const ErrorData *error)
+{
+	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
+	return category == ERRCODE_DATA_EXCEPTION ||
+		category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
+		category == ERRCODE_PLPGSQL_ERROR || error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+}
+
+/*
+ * A row that row security hides from the link's owner is not sent, and it is no deleted row
+ * either: it is out of scope. Unless its deletion was captured, absence proves nothing here.
+ */
+static void
+find_hidden(Link *link, int n, Entry **entries)
+{
+	bool		missing = false;
+
+	for (int i = 0; i < n; i++)
+		missing = missing || (!entries[i]->found && !entries[i]->deleted);
+	if (!missing || check_enable_rls(link->relid, link->owner, true) != RLS_ENABLED)
+		return;
+	for (int i = 0; i < n; i++)
+		entries[i]->found = entries[i]->found || !entries[i]->deleted;
 }
 
 static Datum
@@ -120,6 +167,7 @@ load_job(void *arg)
 	Datum		values[1] = {key_array(job)};
 	uint64		n;
 
+	angles_load_lock(job->link);
 	/* the end of the subtransaction gives the identity back, on error as well */
 	SetUserIdAndSecContext(job->link->owner,
 						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
@@ -221,7 +269,7 @@ angles_resolve_relations(int n, Entry **entries)
 
 	/*
 	 * A parent comes by itself when it is in the queue and neither parked nor held. Rows that wait
-	 * for each other are found when nothing else moves: angles_claim_break_cycles().
+	 * for each other are found when nothing else moves: angles_break_cycles().
 	 */
 	found = angles_spi_exec(&plan,
 							"SELECT w.link_id, w.key,"

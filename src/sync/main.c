@@ -36,7 +36,6 @@ static void note_health(Engine *engine, const NotionAnswer *answer);
 static bool database_has_work(Engine *engine);
 static bool has_token(const Engine *engine);
 static void work_in_database(Engine *engine);
-static void forget_mark(int32 link_id, void *arg);
 static void report_connection(Engine *engine);
 static void report_links(void);
 static long send_requests(Engine *engine);
@@ -234,7 +233,7 @@ database_has_work(Engine *engine)
 	/* without a token there is nobody to send to: what is queued stays where it is */
 	if (!has_token(engine) || engine->n_ready >= ENGINE_LOW_WATER)
 		return false;
-	if (engine->setup_pending && angles_clock_mono_us() >= engine->setup_not_before_us &&
+	if (engine->setup_pending && angles_clock_mono_us() >= engine->setup_due_us &&
 		engine->n_ready == 0)
 		return true;
 	if (engine->some_wait && engine->n_ready == 0 && engine->n_flying == 0)
@@ -260,8 +259,10 @@ work_in_database(Engine *engine)
 {
 	int			ready_before = engine->n_ready;
 	bool		folded_all;
+	ListCell   *lc;
 
 	engine->look = false;
+	engine->marks = NIL;
 	angles_txn_begin("synchronize with Notion");
 	angles_worker_recheck();
 	angles_links_refresh();
@@ -270,14 +271,14 @@ work_in_database(Engine *engine)
 	/* what the answers changed about links counts for what is planned now */
 	angles_links_refresh();
 	folded_all = !angles_fold(engine);
+	angles_links_refresh();
 	angles_calls_step(engine);
 	if (has_token(engine))
 	{
-		if (angles_clock_mono_us() >= engine->setup_not_before_us)
-			angles_setup_step(engine);
+		angles_setup_step(engine);
 		angles_links_refresh();
 		if (engine->some_wait && engine->n_ready == 0 && engine->n_flying == 0)
-			angles_claim_break_cycles(engine);
+			angles_break_cycles(engine);
 		if (engine->n_ready < ENGINE_LOW_WATER)
 			angles_claim(engine);
 	}
@@ -285,27 +286,20 @@ work_in_database(Engine *engine)
 	report_links();
 	angles_calls_step(engine);
 	ANGLES_KILL_POINT("before_claim_commit");
-	if (engine->n_ready > ready_before)
+	/* a mark that is removed below stands for a wish that must be on disk by then */
+	if (engine->n_ready > ready_before || engine->marks != NIL)
 		angles_txn_commit();
 	else
 		angles_txn_commit_async();
 	ANGLES_KILL_POINT("after_claim_commit");
 	angles_calls_reply(engine);
-	if (engine->marks_taken)
-		angles_changelog_marks(forget_mark, NULL);
-	engine->marks_taken = false;
+	foreach(lc, engine->marks)
+		angles_changelog_forget_mark(lfirst_int(lc));
 	if (!folded_all)
 		engine->look = true;
 	else if (engine->log_is_full)
 		angles_fold_rotate();
 	engine->idle_since_us = angles_clock_mono_us();
-}
-
-static void
-forget_mark(int32 link_id, void *arg)
-{
-	angles_changelog_forget_mark(link_id);
-	(void) arg;
 }
 
 /* Opens and closes the alerts about the connection as a whole, only when something changed. */
@@ -348,8 +342,7 @@ report_links(void)
 	{
 		Link	   *link = (Link *) lfirst(lc);
 		char	   *fingerprint = psprintf("link:%d", link->id);
-		char	   *name = link->table
-			? quote_qualified_identifier(link->schema, link->table) : link->title;
+		char	   *name = angles_link_name(link);
 		StringInfoData columns;
 
 		initStringInfo(&columns);
@@ -359,15 +352,18 @@ report_links(void)
 								 link->columns[i].c.property_name, link->columns[i].problem);
 		if (link->problem != NULL)
 			angles_alert_open(fingerprint, "critical",
-							  psprintf("the link of %s is paused: %s", name, link->problem),
+							  psprintf("the link of %s is paused: %s",
+									   link->table ? name : link->title, link->problem),
 							  "Its changes stay in the queue.",
 							  link->table == NULL
 							  ? psprintf("SELECT angles.unlink(%u)", link->relid)
-							  : psprintf("SELECT * FROM angles.alter_link('%s')", name));
+							  : psprintf("SELECT * FROM angles.alter_link(%s)",
+										 quote_literal_cstr(name)));
 		else if (columns.len > 0)
 			angles_alert_open(fingerprint, "warning",
 							  psprintf("properties of %s are paused", name), columns.data,
-							  psprintf("SELECT * FROM angles.alter_link('%s')", name));
+							  psprintf("SELECT * FROM angles.alter_link(%s)",
+									   quote_literal_cstr(name)));
 		else
 			angles_alert_close(fingerprint);
 	}
@@ -399,12 +395,6 @@ send_requests(Engine *engine)
 				continue;
 			if (must_be_planned_again(engine, action))
 				continue;
-			blocked = action->not_before_us - angles_clock_mono_us();
-			if (blocked > 0)
-			{
-				wait_us = wait_us < 0 ? blocked : Min(wait_us, blocked);
-				continue;
-			}
 			if ((blocked = angles_breaker_ask(engine->fingerprint)) > 0 ||
 				(blocked = angles_rate_take(engine->fingerprint, angles_guc_notion_rate_limit,
 											priority == PRIORITY_BACKLOG
@@ -492,10 +482,17 @@ next_wait(Engine *engine, long sending_wait)
 	}
 	if (engine->setup_pending && engine->n_ready == 0 && has_token(engine))
 	{
-		int64		due = (engine->setup_not_before_us - angles_clock_mono_us()) / 1000 + 1;
+		int64		due = (engine->setup_due_us - angles_clock_mono_us()) / 1000 + 1;
 
 		due = Max(due, 10);
 		wait = wait < 0 ? (long) due : Min(wait, (long) due);
+		working = true;
+	}
+	/* nobody tells when a person lets go of a table of the log */
+	if (engine->log_passed_over)
+	{
+		wait = wait < 0 ? 200 : Min(wait, 200);
+		engine->look = engine->look || wait == 200;
 		working = true;
 	}
 	/* whoever waits in SQL may go away without a word to this process */

@@ -49,7 +49,7 @@ static void resolve_references(void);
 static void order_by_depth(void);
 static void build_job(void *arg);
 static void build_statements(Link *link);
-static bool key_is_plain(Link *link);
+static char *scan_statement(Link *link, const char *from, bool filtered);
 static char *key_join(Link *link, bool from_cursor);
 static char *qualified_operator(Oid type, int strategy);
 static List *text_array_to_list(Datum array);
@@ -111,9 +111,33 @@ angles_link_find(int32 id)
 bool
 angles_link_sends(const Link *link)
 {
+	/* without its key in it a page would never be found again */
 	return !link->paused && !link->fenced && link->problem == NULL &&
-		link->data_source_id != NULL &&
+		link->data_source_id != NULL && link->key_column->c.property_id != NULL &&
 		(link->state == LINK_PUSHING || link->state == LINK_ACTIVE);
+}
+
+void
+angles_links_stale(void)
+{
+	stale = true;
+}
+
+char *
+angles_link_name(const Link *link)
+{
+	if (link->table == NULL || link->schema == NULL)
+		return psprintf("%u", link->relid);
+	return pstrdup(quote_qualified_identifier(link->schema, link->table));
+}
+
+char *
+angles_approve_hint(const Link *link)
+{
+	char	   *name = quote_literal_cstr(angles_link_name(link));
+
+	return psprintf("Look at angles.held_deletes, then SELECT angles.approve(%s) or "
+					"SELECT angles.refuse(%s).", name, name);
 }
 
 void
@@ -126,8 +150,8 @@ angles_links_forget(void)
 		Link	   *link = (Link *) lfirst(lc);
 
 		angles_spi_forget(&link->load_plan);
-		angles_spi_forget(&link->exists_plan);
 		angles_spi_forget(&link->scan_plan);
+		angles_spi_forget(&link->scan_all_plan);
 	}
 	links = NIL;
 	if (memory)
@@ -164,11 +188,12 @@ read_links(void)
 	links_relid = get_relname_relid("links", get_namespace_oid("angles", false));
 	memory = AllocSetContextCreate(TopMemoryContext, "angles links", ALLOCSET_DEFAULT_SIZES);
 	n = angles_spi_exec(&plan,
-						"SELECT id, relid::oid, owner::oid, state, paused, identity, "
-						"reconcile, title,"
+						"SELECT l.id, relid::oid, owner::oid, state, paused, identity,"
+						" r.link_id IS NOT NULL, title,"
 						" marker, parent_id, database_id, data_source_id, filter, on_local_delete,"
 						" mass_limit, key_columns::text[]"
-						" FROM angles.links WHERE state <> 'unlinked' ORDER BY id",
+						" FROM angles.links l LEFT JOIN angles.reconciles r ON r.link_id = l.id"
+						" WHERE state <> 'unlinked' ORDER BY l.id",
 						0, NULL, NULL, NULL, SPI_OK_SELECT);
 	old = MemoryContextSwitchTo(memory);
 	for (uint64 i = 0; i < n; i++)
@@ -468,26 +493,29 @@ build_statements(Link *link)
 	link->load_sql = sql.data;
 	if (link->problem != NULL)
 		return;
-	if (key_is_plain(link))
-		link->exists_sql = psprintf("SELECT angles_k.angles_ord"
-									" FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY"
-									" AS angles_k (angles_key, angles_ord) JOIN %s ON %s",
-									from, key_join(link, false));
-
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT ");
-	for (int i = 0; i < list_length(link->keys); i++)
-		appendStringInfo(&sql, "%st.%s", i == 0 ? "" : ", ",
-						 quote_identifier((char *) list_nth(link->keys, i)));
-	appendStringInfo(&sql, " FROM %s WHERE ($1 IS NULL OR (%s))", from, key_join(link, true));
+	link->scan_sql = scan_statement(link, from, true);
 	if (link->filter)
-		appendStringInfo(&sql, " AND (%s)", link->filter);
-	appendStringInfoString(&sql, " ORDER BY ");
+		link->scan_all_sql = scan_statement(link, from, false);
+}
+
+/* Returns the statement that reads the next keys of the table in their order. */
+static char *
+scan_statement(Link *link, const char *from, bool filtered)
+{
+	StringInfoData sql;
+	StringInfoData keys;
+
+	initStringInfo(&keys);
 	for (int i = 0; i < list_length(link->keys); i++)
-		appendStringInfo(&sql, "%st.%s", i == 0 ? "" : ", ",
+		appendStringInfo(&keys, "%st.%s", i == 0 ? "" : ", ",
 						 quote_identifier((char *) list_nth(link->keys, i)));
-	appendStringInfoString(&sql, " LIMIT $2");
-	link->scan_sql = sql.data;
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT %s FROM %s WHERE ($1 IS NULL OR (%s))", keys.data, from,
+					 key_join(link, true));
+	if (link->filter && filtered)
+		appendStringInfo(&sql, " AND (%s)", link->filter);
+	appendStringInfo(&sql, " ORDER BY %s LIMIT $2", keys.data);
+	return sql.data;
 }
 
 char *
@@ -501,27 +529,6 @@ angles_link_from(Oid relid)
 	return psprintf("%s%s.%s AS t",
 					get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ",
 					quote_identifier(schema), quote_identifier(table));
-}
-
-/*
- * Whether keys can be compared without calling anything that a user may have written: a check of a
- * domain inside an array or a row type would be.
- */
-static bool
-key_is_plain(Link *link)
-{
-	ListCell   *lc;
-
-	foreach(lc, link->keys)
-	{
-		AttrNumber	attnum = get_attnum(link->relid, (char *) lfirst(lc));
-		Oid			type = getBaseType(get_atttype(link->relid, attnum));
-		char		kind = get_typtype(type);
-
-		if (OidIsValid(get_element_type(type)) || (kind != TYPTYPE_BASE && kind != TYPTYPE_ENUM))
-			return false;
-	}
-	return true;
 }
 
 /*

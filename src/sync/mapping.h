@@ -43,7 +43,7 @@ typedef struct Link
 	LinkState	state;
 	bool		paused;
 	bool		fenced;			/* made under another identity than this server's */
-	bool		reconcile;
+	bool		reconcile;		/* to be compared in full */
 	char	   *problem;		/* why the link as a whole cannot work, or NULL */
 	char	   *schema;
 	char	   *table;
@@ -61,11 +61,11 @@ typedef struct Link
 	SyncColumn *columns;
 	SyncColumn *key_column;		/* the one with is_key */
 	char	   *load_sql;		/* $1 text[]: ordinality, in scope, then the values */
-	char	   *exists_sql;		/* $1 text[]: ordinality of those that exist, or NULL */
 	char	   *scan_sql;		/* keys in order: $1 text (after this one or NULL), $2 limit */
+	char	   *scan_all_sql;	/* the same without the filter, NULL without a filter */
 	SPIPlanPtr	load_plan;
-	SPIPlanPtr	exists_plan;
 	SPIPlanPtr	scan_plan;
+	SPIPlanPtr	scan_all_plan;
 } Link;
 
 /*
@@ -86,6 +86,15 @@ extern Link *angles_link_find(int32 id);
 
 /* Returns true when requests may be sent for the link: active enough, not paused, not fenced. */
 extern bool angles_link_sends(const Link *link);
+
+/* Returns the table's quoted name, or its OID where it was dropped: both name it to regclass. */
+extern char *angles_link_name(const Link *link);
+
+/* Returns the hint on how to decide about held deletions of the link. */
+extern char *angles_approve_hint(const Link *link);
+
+/* What is known of the links is out of date: the next refresh reads them anew. */
+extern void angles_links_stale(void);
 
 /* Forgets what is known, for instance after an error in the middle of reading. */
 extern void angles_links_forget(void);

@@ -25,6 +25,14 @@ angles_plan(const Link *link, const Entry *entry)
 	/* until it is known whether the page exists, nothing else about the row can be decided */
 	if (entry->page_state == PAGE_INTENT)
 		return plan;
+	if (entry->unreadable != NULL)
+	{
+		plan.kind = PLAN_PARK;
+		plan.message = entry->unreadable;
+		plan.hint = "Correct the row with UPDATE, and it is sent by itself; or correct the filter "
+			"with angles.alter_link(), then call angles.retry().";
+		return plan;
+	}
 	if (!entry->found)
 		return plan_absent(link, entry);
 	if (!entry->in_scope)
@@ -68,8 +76,11 @@ plan_present(const Link *link, const Entry *entry)
 	{
 		const SyncColumn *column = &link->columns[i];
 
-		/* what pauses one property pauses that property alone */
-		if (column->problem != NULL || (column->c.property_id == NULL && !creating))
+		/*
+		 * What pauses one property pauses that property alone. One that Notion has not made yet
+		 * is sent by the full compare that follows on its making.
+		 */
+		if (column->problem != NULL || column->c.property_id == NULL)
 			continue;
 		if (entry->problems[i] != NULL)
 		{

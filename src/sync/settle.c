@@ -245,14 +245,24 @@ angles_settle_known_page(Engine *engine, Link *link, JsonbContainer *page)
 	static SPIPlanPtr plan = NULL;
 	Oid			types[2] = {INT4OID, TEXTOID};
 	Datum		values[2] = {Int32GetDatum(link->id), key ? CStringGetTextDatum(key) : (Datum) 0};
+	uint64		n;
 
-	/* a row that has its page keeps it: a copy with the same key is somebody's duplicate */
-	if (key == NULL || key[0] == '\0' ||
-		angles_spi_exec(&plan,
-						"SELECT FROM angles.pages WHERE link_id = $1 AND key = $2"
-						" AND state <> 'intent'",
-						2, types, values, NULL, SPI_OK_SELECT) > 0 ||
-		page_is_taken(angles_json_get_text(page, "id"), link->id, key))
+	if (key == NULL || key[0] == '\0')
+		return;
+	n = angles_spi_exec(&plan,
+						"SELECT key, state FROM angles.pages WHERE link_id = $1"
+						" AND (key = $2 OR sent_key = $2)"
+						" ORDER BY sent_key IS NOT DISTINCT FROM $2 DESC",
+						2, types, values, NULL, SPI_OK_SELECT);
+	if (n > 0)
+	{
+		/* a row that has its page keeps it: a copy with the same key is somebody's duplicate */
+		if (strcmp(angles_spi_text(0, 2, CurrentMemoryContext), "intent") != 0)
+			return;
+		/* made for a row that has another key by now */
+		key = angles_spi_text(0, 1, CurrentMemoryContext);
+	}
+	if (page_is_taken(angles_json_get_text(page, "id"), link->id, key))
 		return;
 	adopt_page(&out, link, key, page);
 	angles_counts(engine, link->id)->adopted++;
@@ -294,22 +304,24 @@ settle_lookup(Engine *engine, Outcome *out, Action *action)
 	for (int i = 0; i < n; i++)
 	{
 		JsonbContainer *page = angles_json_element(results, i);
-		char	   *key = page ? found_key(link, page) : NULL;
-		bool		wanted = false;
+		char	   *sent = page ? found_key(link, page) : NULL;
+		char	   *key = NULL;
 		bool		twice = false;
+		ListCell   *ls;
 
-		foreach(lc, action->keys)
-			wanted = wanted || (key && strcmp((char *) lfirst(lc), key) == 0);
+		forboth(lc, action->keys, ls, action->sent_keys)
+			if (sent && strcmp((char *) lfirst(ls), sent) == 0)
+				key = (char *) lfirst(lc);
 		foreach(lc, found)
 			twice = twice || (key && strcmp((char *) lfirst(lc), key) == 0);
-		if (!wanted || page_is_taken(angles_json_get_text(page, "id"), link->id, key))
+		if (key == NULL || page_is_taken(angles_json_get_text(page, "id"), link->id, key))
 			continue;
 		if (twice)
 		{
 			/* results come oldest first: the older page keeps the row */
 			angles_alert_open(psprintf("duplicate:%d:%s", link->id, key), "warning",
-							  psprintf("two pages in Notion carry the same key of table %s.%s",
-									   link->schema, link->table),
+							  psprintf("two pages in Notion carry the same key of table %s",
+									   angles_link_name(link)),
 							  psprintf("The younger one is %s.", angles_json_get_text(page, "id")),
 							  "Remove the copy in Notion, or give it another key.");
 			continue;
@@ -501,7 +513,7 @@ free_children(const RowSet *parents)
 	angles_spi_exec(&plan,
 					"UPDATE angles.queue_entries q SET state = 'ready',"
 					" seq = nextval('angles.queue_seq'), waits_for_link = NULL,"
-					" waits_for_key = NULL, message = NULL"
+					" waits_for_key = NULL, class = NULL, message = NULL"
 					" FROM unnest($1, $2) AS u (link_id, key)"
 					" WHERE q.state = 'waiting' AND q.waits_for_link = u.link_id"
 					" AND q.waits_for_key = u.key",
@@ -539,9 +551,10 @@ write_done(Engine *engine, Outcome *out)
 					"    AND p.key = d.then_key AND p.state = 'live')"
 					"   THEN 'ready' ELSE 'waiting' END,"
 					"  waits_for_link = d.then_link::int4, waits_for_key = d.then_key,"
-					"  message = CASE WHEN d.then_key IS NOT NULL"
-					"   THEN 'waits for the page of a referenced row' END,"
-					"  seq = nextval('angles.queue_seq'), attempts = 0, crashes = 0, class = NULL,"
+					"  message = CASE WHEN d.then_key IS NOT NULL THEN " OPEN_RELATION " END,"
+					"  class = CASE WHEN d.then_key IS NOT NULL THEN 'relation' END,"
+					"  decision = NULL,"
+					"  seq = nextval('angles.queue_seq'), attempts = 0, crashes = 0,"
 					"  generation = NULL, claimed_version = NULL"
 					" FROM d WHERE q.link_id = d.link_id AND q.key = d.key"
 					" AND q.state = 'claimed' AND q.generation = $5"
@@ -635,7 +648,7 @@ write_pages(RowSet *pages)
 					"  base_local = (p.base_local"
 					"   - ARRAY(SELECT jsonb_object_keys(EXCLUDED.base)))"
 					"   || EXCLUDED.base_local,"
-					"  state = EXCLUDED.state, intent_at = NULL, lookups = 0,"
+					"  state = EXCLUDED.state, intent_at = NULL, lookups = 0, sent_key = NULL,"
 					"  last_edited = COALESCE(EXCLUDED.last_edited, p.last_edited),"
 					"  synced_at = EXCLUDED.synced_at",
 					7, types, values, NULL, SPI_OK_INSERT);

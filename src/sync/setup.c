@@ -30,7 +30,8 @@ typedef enum SetupStep
 {
 	STEP_CREATE_DATABASE = 1,
 	STEP_SEARCH,				/* is there a database with our marker, made in doubt? */
-	STEP_LOOK_AT_DATABASE,		/* one candidate of the search, or a bound database id */
+	STEP_LOOK_AT_DATABASE,		/* one candidate of the search */
+	STEP_NAMED_DATABASE,		/* the id given as a data source's may be a database's */
 	STEP_READ_SCHEMA,
 	STEP_ADD_PROPERTIES,
 	STEP_LIST_PAGES
@@ -40,6 +41,7 @@ typedef struct ScanJob
 {
 	Link	   *link;
 	char	   *cursor;
+	bool		all;			/* without the filter, which cannot be evaluated */
 	RowSet	   *keys;
 	MemoryContext result;
 } ScanJob;
@@ -48,11 +50,17 @@ static bool has_setup_action(Engine *engine, int32 link_id);
 static void plan_setup(Engine *engine, Link *link);
 static void plan_create(Engine *engine, Link *link);
 static void plan_push(Engine *engine, Link *link);
-static void start_reconcile(Link *link);
+static bool reconcile_can_start(Link *link);
+static ErrorData *scan(Link *link, ScanJob *job);
 static void scan_job(void *arg);
 static Action *setup_action(Engine *engine, Link *link, SetupStep step);
 static void launch(Engine *engine, Action *action, NotionRequest *request, MemoryContext old);
+static void follow(Engine *engine, Link *link, SetupStep step, NotionRequest *request);
+static void put_off(Engine *engine, const Link *link, int64 delay_us);
+static bool lock_link(const Link *link);
 static void settle_database(Engine *engine, Link *link, Action *action);
+static void settle_named_database(Link *link, Action *action);
+static void bind_children(const Link *link);
 static void settle_search(Engine *engine, Link *link, Action *action);
 static void settle_schema(Engine *engine, Link *link, Action *action);
 static void settle_pages(Engine *engine, Link *link, Action *action);
@@ -64,29 +72,64 @@ void
 angles_setup_step(Engine *engine)
 {
 	ListCell   *lc;
+	int64		now = angles_clock_mono_us();
 
 	engine->setup_pending = false;
+	engine->setup_due_us = INT64_MAX;
 	foreach(lc, angles_links())
 	{
 		Link	   *link = (Link *) lfirst(lc);
+		LinkCounts *counts = angles_counts(engine, link->id);
 
 		if (link->paused || link->fenced || link->problem != NULL ||
+			(link->state == LINK_ACTIVE && !link->reconcile) ||
 			has_setup_action(engine, link->id))
 			continue;
-		if (link->state == LINK_ACTIVE && link->reconcile)
-			start_reconcile(link);
-		if (link->state != LINK_ACTIVE)
+		if (counts->setup_not_before_us <= now)
 		{
-			engine->setup_pending = true;
-			plan_setup(engine, link);
+			counts->setup_not_before_us = 0;
+			if (!lock_link(link))
+				put_off(engine, link, USECS_PER_SEC / 5);
+			else if (link->state != LINK_ACTIVE)
+				plan_setup(engine, link);
+			else if (reconcile_can_start(link))
+				set_link(link, "state = 'pushing', push_cursor = NULL, push_done = 0,"
+						 " push_started_at = NULL", NULL, NULL);
+			else
+				/* an older transaction is still open; nobody tells when it ends */
+				put_off(engine, link, USECS_PER_SEC / 5);
+			/* what was sent now goes on with its answer */
+			if (has_setup_action(engine, link->id))
+				continue;
 		}
-		else if (link->reconcile)
-		{
-			/* an older transaction is still open; nobody tells when it ends */
-			engine->setup_pending = true;
-			engine->setup_not_before_us = angles_clock_mono_us() + USECS_PER_SEC / 5;
-		}
+		engine->setup_pending = true;
+		engine->setup_due_us = Min(engine->setup_due_us, counts->setup_not_before_us);
 	}
+}
+
+/* The next step of this link's setup waits; that of others does not. */
+static void
+put_off(Engine *engine, const Link *link, int64 delay_us)
+{
+	angles_counts(engine, link->id)->setup_not_before_us = angles_clock_mono_us() + delay_us;
+}
+
+/*
+ * Locks the link's row unless a session has it, and sees whether it is still as it was planned
+ * with: an unlink() or a pause() that is not committed yet must neither be waited for nor undone.
+ */
+static bool
+lock_link(const Link *link)
+{
+	static const char *const states[] = {"creating", "binding", "pushing", "active", "unlinked"};
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2] = {Int32GetDatum(link->id), CStringGetTextDatum(states[link->state])};
+
+	return angles_spi_exec(&plan,
+						   "SELECT FROM angles.links WHERE id = $1 AND state = $2 AND NOT paused"
+						   " FOR NO KEY UPDATE SKIP LOCKED",
+						   2, types, values, NULL, SPI_OK_SELECT) > 0;
 }
 
 static bool
@@ -166,9 +209,9 @@ plan_create(Engine *engine, Link *link)
 	old = MemoryContextSwitchTo(action->context);
 	launch(engine, action,
 		   angles_notion_create_database(link->parent_id, link->title,
-										 psprintf("Kept in sync with PostgreSQL table %s.%s by "
+										 psprintf("Kept in sync with PostgreSQL table %s by "
 												  "angles. Do not remove this mark: %s",
-												  link->schema, link->table, link->marker),
+												  angles_link_name(link), link->marker),
 										 columns, relations), old);
 }
 
@@ -186,7 +229,21 @@ launch(Engine *engine, Action *action, NotionRequest *request, MemoryContext old
 {
 	action->request = request;
 	MemoryContextSwitchTo(old);
-	action->not_before_us = engine->setup_not_before_us;
+	angles_action_ready(engine, action);
+}
+
+/* The step that comes of an answer. The request is made in the current context and copied. */
+static void
+follow(Engine *engine, Link *link, SetupStep step, NotionRequest *request)
+{
+	Action	   *action = setup_action(engine, link, step);
+	MemoryContext old = MemoryContextSwitchTo(action->context);
+
+	action->request = palloc(sizeof(NotionRequest));
+	*action->request = *request;
+	action->request->path = pstrdup(request->path);
+	action->request->body = request->body ? pstrdup(request->body) : NULL;
+	MemoryContextSwitchTo(old);
 	angles_action_ready(engine, action);
 }
 
@@ -213,28 +270,25 @@ columns_of(Link *link, bool only_missing, List **columns, List **relations)
 
 /*
  * A full compare begins when every transaction that was open when it was asked for has ended: one
- * of them may be the very one whose changes could not be captured.
+ * of them may be the very one whose changes could not be captured. Takes the wish away when so.
  */
-static void
-start_reconcile(Link *link)
+static bool
+reconcile_can_start(Link *link)
 {
-	static SPIPlanPtr plan = NULL;
+	static SPIPlanPtr look = NULL;
+	static SPIPlanPtr begin = NULL;
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(link->id)};
 
-	angles_spi_exec(&plan,
-					"UPDATE angles.links SET"
-					" state = CASE WHEN reconcile_after <= pg_snapshot_xmin(pg_current_snapshot())"
-					"  THEN 'binding' ELSE state END,"
-					" reconcile = reconcile_after IS NULL"
-					"  OR reconcile_after > pg_snapshot_xmin(pg_current_snapshot()),"
-					" reconcile_after = CASE"
-					"  WHEN reconcile_after <= pg_snapshot_xmin(pg_current_snapshot()) THEN NULL"
-					"  ELSE COALESCE(reconcile_after, pg_snapshot_xmax(pg_current_snapshot())) END,"
-					" push_cursor = NULL, push_done = 0, push_started_at = NULL"
-					" WHERE id = $1 AND (reconcile_after IS NULL"
-					"  OR reconcile_after <= pg_snapshot_xmin(pg_current_snapshot()))",
+	angles_spi_exec(&look,
+					"UPDATE angles.reconciles"
+					" SET begins_after = pg_snapshot_xmax(pg_current_snapshot())"
+					" WHERE link_id = $1 AND begins_after IS NULL",
 					1, types, values, NULL, SPI_OK_UPDATE);
+	return angles_spi_exec(&begin,
+						   "DELETE FROM angles.reconciles WHERE link_id = $1"
+						   " AND begins_after <= pg_snapshot_xmin(pg_current_snapshot())",
+						   1, types, values, NULL, SPI_OK_DELETE) > 0;
 }
 
 static void
@@ -247,7 +301,7 @@ plan_push(Engine *engine, Link *link)
 	Oid			types[3] = {INT4OID, TEXTARRAYOID, TEXTOID};
 	Datum		values[3] = {Int32GetDatum(link->id)};
 	RowSet		keys = {0};
-	ScanJob		job = {link, NULL, &keys, CurrentMemoryContext};
+	ScanJob		job = {link, NULL, false, &keys, CurrentMemoryContext};
 	ErrorData  *error;
 
 	if (angles_spi_exec(&backlog,
@@ -258,15 +312,16 @@ plan_push(Engine *engine, Link *link)
 	angles_spi_exec(&cursor_plan, "SELECT push_cursor FROM angles.links WHERE id = $1",
 					1, types, values, NULL, SPI_OK_SELECT);
 	job.cursor = angles_spi_text(0, 1, CurrentMemoryContext);
-	error = angles_txn_try(scan_job, &job, true);
+	error = scan(link, &job);
 	if (error != NULL)
 	{
 		angles_alert_open(psprintf("unreadable:%d", link->id), "critical",
-						  psprintf("could not read %s.%s: %s", link->schema, link->table,
+						  psprintf("could not read %s: %s", angles_link_name(link),
 								   error->message),
 						  "The first push waits.",
 						  "Give the table's owner the right to read it, or correct the filter.");
-		engine->setup_not_before_us = angles_clock_mono_us() + 5 * USECS_PER_SEC;
+		angles_counts(engine, link->id)->unreadable = true;
+		put_off(engine, link, 5 * USECS_PER_SEC);
 		return;
 	}
 	if (keys.n > 0)
@@ -297,6 +352,19 @@ plan_push(Engine *engine, Link *link)
 	engine->more[PRIORITY_BACKLOG] = true;
 }
 
+/* A filter that fails for a row must not end the push: each row is then asked by itself. */
+static ErrorData *
+scan(Link *link, ScanJob *job)
+{
+	ErrorData  *error = angles_txn_try_for(scan_job, job, true, angles_guc_row_read_timeout);
+
+	if (error == NULL || angles_load_is_busy(error) || link->scan_all_sql == NULL)
+		return error;
+	job->all = true;
+	job->keys->n = 0;
+	return angles_txn_try_for(scan_job, job, true, angles_guc_row_read_timeout);
+}
+
 static void
 scan_job(void *arg)
 {
@@ -310,9 +378,14 @@ scan_job(void *arg)
 
 	if (job->cursor)
 		values[0] = CStringGetTextDatum(job->cursor);
+	angles_load_lock(link);
 	SetUserIdAndSecContext(link->owner,
 						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	n = angles_spi_exec(&link->scan_plan, link->scan_sql, 2, types, values, nulls, SPI_OK_SELECT);
+	n = job->all
+		? angles_spi_exec(&link->scan_all_plan, link->scan_all_sql, 2, types, values, nulls,
+						  SPI_OK_SELECT)
+		: angles_spi_exec(&link->scan_plan, link->scan_sql, 2, types, values, nulls,
+						  SPI_OK_SELECT);
 	for (uint64 i = 0; i < n; i++)
 	{
 		char	   *texts[INDEX_MAX_KEYS];
@@ -332,20 +405,24 @@ angles_setup_settle(Engine *engine, Action *action)
 {
 	Link	   *link = angles_link_find(action->link_id);
 
-	if (link == NULL)
+	/* an answer that is dropped here is asked for again; a database made is found by its mark */
+	if (link == NULL || !lock_link(link))
 		return;
 	if (action->answer->verdict != NOTION_DONE)
 	{
 		settle_setup_failure(engine, link, action);
 		return;
 	}
-	engine->setup_not_before_us = 0;
+	angles_counts(engine, link->id)->setup_failures = 0;
 	angles_alert_close(psprintf("setup:%d", link->id));
 	switch ((SetupStep) action->step)
 	{
 		case STEP_CREATE_DATABASE:
 		case STEP_LOOK_AT_DATABASE:
 			settle_database(engine, link, action);
+			break;
+		case STEP_NAMED_DATABASE:
+			settle_named_database(link, action);
 			break;
 		case STEP_SEARCH:
 			settle_search(engine, link, action);
@@ -382,6 +459,49 @@ settle_database(Engine *engine, Link *link, Action *action)
 	}
 	set_link(link, "state = 'binding', database_id = $2::uuid, data_source_id = $3::uuid,"
 			 " create_intent_at = NULL", id, source);
+	bind_children(link);
+}
+
+/*
+ * Tables that reference this one and were set up before it had a data source lack the relation:
+ * they are bound anew, which makes it.
+ */
+static void
+bind_children(const Link *link)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {OIDOID, INT4OID};
+	Datum		values[2] = {ObjectIdGetDatum(link->relid), Int32GetDatum(link->id)};
+
+	angles_spi_exec(&plan,
+					"UPDATE angles.links SET state = 'binding', push_cursor = NULL, push_done = 0"
+					" WHERE id IN (SELECT l.id FROM angles.links l"
+					"  WHERE l.state IN ('pushing', 'active') AND l.id <> $2"
+					"  AND EXISTS (SELECT FROM angles.link_columns c WHERE c.link_id = l.id"
+					"   AND c.ref_relid = $1 AND c.property_id IS NULL)"
+					"  FOR NO KEY UPDATE SKIP LOCKED)",
+					2, types, values, NULL, SPI_OK_UPDATE);
+}
+
+/*
+ * In the address of a database stands the database's id, and people give that one. With one data
+ * source in it there is no doubt which is meant.
+ */
+static void
+settle_named_database(Link *link, Action *action)
+{
+	JsonbContainer *sources = angles_json_get_container(&action->answer->json->root,
+														"data_sources");
+	int			n = sources ? JsonContainerSize(sources) : 0;
+	JsonbContainer *first = n > 0 ? angles_json_element(sources, 0) : NULL;
+	char	   *source = first ? angles_json_get_text(first, "id") : NULL;
+
+	if (n == 1 && source != NULL && angles_notion_parse_id(source) != NULL)
+		set_link(link, "database_id = data_source_id, data_source_id = $2::uuid", source, NULL);
+	else
+		set_link(link, "paused = true, pause_reason = $2",
+				 psprintf("%s is the id of a database with %d data sources; unlink, then link with "
+						  "the id of one of them", link->data_source_id, n), NULL);
 }
 
 /* Candidates are looked at one by one: what a search tells does not hold the description. */
@@ -392,23 +512,15 @@ settle_search(Engine *engine, Link *link, Action *action)
 	int			n = results ? JsonContainerSize(results) : 0;
 
 	set_link(link, "create_lookups = create_lookups + 1", NULL, NULL);
-	engine->setup_not_before_us = angles_clock_mono_us() +
-		(int64) angles_guc_notion_verify_window * 1000 / 3;
+	put_off(engine, link, (int64) angles_guc_notion_verify_window * 1000 / 3);
 	for (int i = 0; i < n; i++)
 	{
 		JsonbContainer *source = angles_json_element(results, i);
 		JsonbContainer *parent = source ? angles_json_get_container(source, "parent") : NULL;
 		char	   *database = parent ? angles_json_get_text(parent, "database_id") : NULL;
-		Action	   *look;
-		MemoryContext old;
 
-		if (database == NULL || angles_notion_parse_id(database) == NULL)
-			continue;
-		look = setup_action(engine, link, STEP_LOOK_AT_DATABASE);
-		old = MemoryContextSwitchTo(look->context);
-		look->request = angles_notion_get_database(database);
-		MemoryContextSwitchTo(old);
-		angles_action_ready(engine, look);
+		if (database != NULL && angles_notion_parse_id(database) != NULL)
+			follow(engine, link, STEP_LOOK_AT_DATABASE, angles_notion_get_database(database));
 	}
 }
 
@@ -421,17 +533,16 @@ settle_schema(Engine *engine, Link *link, Action *action)
 	JsonbContainer *source = &action->answer->json->root;
 	List	   *columns;
 	List	   *relations;
-	Action	   *next;
-	MemoryContext old;
 
 	for (int i = 0; i < link->n_columns; i++)
 	{
 		AnglesColumn *column = &link->columns[i].c;
 		JsonbContainer *property = angles_notion_property(source, column);
 		char	   *type = property ? angles_json_get_text(property, "type") : NULL;
+		char	   *id = property ? angles_json_get_text(property, "id") : NULL;
 		char	   *problem = NULL;
 
-		if (property == NULL || type == NULL)
+		if (type == NULL || id == NULL)
 			continue;
 		if (strcmp(type, angles_codec_type_name(column->type)) != 0)
 			problem = psprintf("property \"%s\" is %s in Notion, not %s; give the column another "
@@ -439,10 +550,10 @@ settle_schema(Engine *engine, Link *link, Action *action)
 							   column->property_name, type, angles_codec_type_name(column->type));
 		Datum		values[4] = {Int32GetDatum(link->id),
 			CStringGetTextDatum(column->property_name),
-			CStringGetTextDatum(angles_json_get_text(property, "id")),
+			CStringGetTextDatum(id),
 		problem ? CStringGetTextDatum(problem) : (Datum) 0};
 
-		column->property_id = angles_json_get_text(property, "id");
+		column->property_id = id;
 		angles_spi_exec(&plan,
 						"UPDATE angles.link_columns SET property_id = $3, problem = $4"
 						" WHERE link_id = $1 AND property_name = $2"
@@ -451,19 +562,15 @@ settle_schema(Engine *engine, Link *link, Action *action)
 	}
 	columns_of(link, true, &columns, &relations);
 	if (columns != NIL && action->step == STEP_READ_SCHEMA)
-	{
-		next = setup_action(engine, link, STEP_ADD_PROPERTIES);
-		old = MemoryContextSwitchTo(next->context);
-		next->request = angles_notion_add_properties(link->data_source_id, columns, relations);
-	}
+		follow(engine, link, STEP_ADD_PROPERTIES,
+			   angles_notion_add_properties(link->data_source_id, columns, relations));
+	else if (link->key_column->c.property_id == NULL)
+		set_link(link, "paused = true, pause_reason = $2",
+				 psprintf("Notion has not made the property \"%s\"",
+						  link->key_column->c.property_name), NULL);
 	else
-	{
-		next = setup_action(engine, link, STEP_LIST_PAGES);
-		old = MemoryContextSwitchTo(next->context);
-		next->request = angles_notion_list_pages(link->data_source_id, NULL);
-	}
-	MemoryContextSwitchTo(old);
-	angles_action_ready(engine, next);
+		follow(engine, link, STEP_LIST_PAGES,
+			   angles_notion_list_pages(link->data_source_id, NULL));
 }
 
 /* Pages that carry a key are the rows' from now on: a link made anew makes no page twice. */
@@ -484,12 +591,8 @@ settle_pages(Engine *engine, Link *link, Action *action)
 	}
 	if (angles_json_get_bool(answer, "has_more", false) && cursor != NULL)
 	{
-		Action	   *next = setup_action(engine, link, STEP_LIST_PAGES);
-		MemoryContext old = MemoryContextSwitchTo(next->context);
-
-		next->request = angles_notion_list_pages(link->data_source_id, cursor);
-		MemoryContextSwitchTo(old);
-		angles_action_ready(engine, next);
+		follow(engine, link, STEP_LIST_PAGES,
+			   angles_notion_list_pages(link->data_source_id, cursor));
 		return;
 	}
 	set_link(link, "state = 'pushing', push_cursor = NULL, push_done = 0", NULL, NULL);
@@ -499,6 +602,8 @@ static void
 settle_setup_failure(Engine *engine, Link *link, Action *action)
 {
 	NotionAnswer *answer = action->answer;
+	LinkCounts *counts = angles_counts(engine, link->id);
+	char	   *name = angles_link_name(link);
 
 	switch (answer->verdict)
 	{
@@ -512,24 +617,29 @@ settle_setup_failure(Engine *engine, Link *link, Action *action)
 			if (action->step == STEP_CREATE_DATABASE && answer->verdict != NOTION_IN_DOUBT &&
 				answer->verdict != NOTION_CONFLICT)
 				set_link(link, "create_intent_at = NULL", NULL, NULL);
-			engine->setup_not_before_us = angles_clock_mono_us() +
-				angles_backoff_us(1, answer->retry_after_s);
+			put_off(engine, link,
+					angles_backoff_us(++counts->setup_failures, answer->retry_after_s));
+			return;
+		case NOTION_GONE:
+			if (action->step == STEP_READ_SCHEMA && link->database_id == NULL)
+			{
+				follow(engine, link, STEP_NAMED_DATABASE,
+					   angles_notion_get_database(link->data_source_id));
+				return;
+			}
 			break;
 		default:
-			if (action->step == STEP_LOOK_AT_DATABASE)
-				break;
-			if (action->step == STEP_CREATE_DATABASE)
-				set_link(link, "create_intent_at = NULL", NULL, NULL);
-			set_link(link, "paused = true, pause_reason = $2", answer->message, NULL);
-			angles_alert_open(psprintf("setup:%d", link->id), "critical",
-							  psprintf("the link of %s.%s could not be set up", link->schema,
-									   link->table),
-							  answer->message,
-							  psprintf("Share the parent page or data source with the connection, "
-									   "then SELECT angles.resume('%s').",
-									   quote_qualified_identifier(link->schema, link->table)));
 			break;
 	}
+	if (action->step == STEP_LOOK_AT_DATABASE)
+		return;
+	if (action->step == STEP_CREATE_DATABASE)
+		set_link(link, "create_intent_at = NULL", NULL, NULL);
+	set_link(link, "paused = true, pause_reason = $2", answer->message, NULL);
+	angles_alert_open(psprintf("setup:%d", link->id), "critical",
+					  psprintf("the link of %s could not be set up", name), answer->message,
+					  psprintf("Share the parent page or data source with the connection, then "
+							   "SELECT angles.resume(%s).", quote_literal_cstr(name)));
 }
 
 /* Updates the link's row; $2 and $3 are texts for "assignments", which is never foreign text. */

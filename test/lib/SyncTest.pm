@@ -10,7 +10,7 @@ use Test::More;
 
 use AnglesTest;
 
-our @EXPORT = qw(link_table drained pages writes creates live_keys text_of);
+our @EXPORT = qw(link_table drained compared pages writes creates live_keys text_of);
 
 # Links a table and returns when its rows may flow.
 sub link_table
@@ -30,6 +30,18 @@ sub drained
 	return $node->wait_sql(
 		"SELECT count(*) = 0 FROM angles.queue WHERE state NOT IN ('parked', 'held', 'waiting')",
 		'the queue is drained', $timeout);
+}
+
+# Returns when a full compare of the table that was asked for is through, and the queue drained.
+sub compared
+{
+	my ($node, $table) = @_;
+	$node->wait_sql(
+		"SELECT state = 'active' AND NOT EXISTS (SELECT FROM angles.reconciles r WHERE r.link_id = l.id)
+			AND NOT EXISTS (SELECT FROM angles.change_log c WHERE c.link_id = l.id AND c.op = 'R')
+		FROM angles.links l WHERE relid = '$table'::regclass",
+		"$table is compared");
+	return drained($node);
 }
 
 # Returns the live pages of a table as a list of hashes, oldest first, as a person would find them in

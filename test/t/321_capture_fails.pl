@@ -50,7 +50,7 @@ my $marks = $node->data_dir . '/angles/';
 	wait_for(sub { held() eq '1:100 3:3 4:4 5:5 6:6' }, 'A13: a full compare sends everything');
 	drained($node);
 	is(scalar(creates($sim, $before)), 1, 'A13: nothing twice');
-	$node->wait_sql("SELECT NOT reconcile AND state = 'active' FROM angles.links", 'A13: the compare ends');
+	compared($node, 't');
 	wait_for(sub { !glob("$marks*_${dboid}_*") }, 'A13: and the mark is removed');
 }
 
@@ -61,10 +61,10 @@ my $marks = $node->data_dir . '/angles/';
 	$node->sql('ALTER SEQUENCE angles.change_log_seq RENAME TO away');
 	my $late = $node->background_psql('postgres');
 	warned('UPDATE t SET n = 200 WHERE id = 1', 'sequence gone');
-	$node->wait_sql('SELECT reconcile_after IS NOT NULL FROM angles.links', 'A13: the compare waits');
-	my $after = $node->sql('SELECT reconcile_after FROM angles.links');
+	$node->wait_sql('SELECT begins_after IS NOT NULL FROM angles.reconciles', 'A13: the compare waits');
+	my $after = $node->sql('SELECT begins_after FROM angles.reconciles');
 	warned('UPDATE t SET n = 300 WHERE id = 3', 'once more');
-	$node->wait_sql("SELECT reconcile_after::text::bigint > $after FROM angles.links",
+	$node->wait_sql("SELECT begins_after::text::bigint > $after FROM angles.reconciles",
 		'A13: a later failure moves the time of the compare');
 	$node->sql('ALTER SEQUENCE angles.away RENAME TO change_log_seq');
 	is(held(), '1:100 3:3 4:4 5:5 6:6', 'A13: nothing is compared while an older transaction is open');
