@@ -59,8 +59,9 @@ static void read_next_due(Engine *engine);
 void
 angles_claim(Engine *engine)
 {
-	Entry	   *entries[ENGINE_BATCH];
+	Entry	   *entries[ENGINE_BATCH_MAX];
 	Marks		marks = {0};
+	int64		now = angles_clock_mono_us();
 	int			n;
 
 	if (engine->links_version != angles_links_version())
@@ -70,10 +71,14 @@ angles_claim(Engine *engine)
 		engine->cursor[0] = engine->cursor[1] = 0;
 		engine->more[0] = engine->more[1] = true;
 	}
-	n = pick(engine, entries, ENGINE_BATCH);
+	engine->batch = now - engine->claimed_us < ENGINE_QUICK_US
+		? Min(2 * engine->batch, ENGINE_BATCH_MAX) : ENGINE_BATCH;
+	n = pick(engine, entries, engine->batch);
+	if (n > 0)
+		engine->claimed_us = now;
 	for (int i = 0; i < n;)
 	{
-		Entry	   *same[ENGINE_BATCH];
+		Entry	   *same[ENGINE_BATCH_MAX];
 		int			n_same = 0;
 		int32		link_id = entries[i]->link_id;
 
@@ -99,17 +104,22 @@ angles_claim(Engine *engine)
 static int
 pick(Engine *engine, Entry **entries, int max)
 {
-	int			n = pick_due(engine, entries, max);
+	int			n = 0;
 
+	if (angles_claim_has_room(engine, PRIORITY_INTERACTIVE))
+		n = pick_due(engine, entries, max);
 	for (int priority = 0; priority < 2 && n < max; priority++)
-	{
-		/* a backlog never fills the lists so far that a person's edit would wait behind it */
-		int			room = priority == PRIORITY_BACKLOG ? Min(max - n, ENGINE_LOW_WATER) : max - n;
-
-		if (engine->more[priority])
-			n += pick_ready(engine, priority, entries + n, room);
-	}
+		if (engine->more[priority] && angles_claim_has_room(engine, priority))
+			n += pick_ready(engine, priority, entries + n, max - n);
 	return n;
+}
+
+/* The lists are apart: a person's edit never waits behind a backlog that was claimed before it. */
+bool
+angles_claim_has_room(const Engine *engine, int priority)
+{
+	return (priority == PRIORITY_BACKLOG ? engine->n_backlog
+			: engine->n_ready - engine->n_backlog) < ENGINE_LOW_WATER;
 }
 
 static int
@@ -694,6 +704,23 @@ angles_action_ready(Engine *engine, Action *action)
 {
 	dlist_push_tail(&engine->ready[action->priority], &action->node);
 	engine->n_ready++;
+	engine->n_backlog += action->priority == PRIORITY_BACKLOG;
+}
+
+void
+angles_action_ready_first(Engine *engine, Action *action)
+{
+	dlist_push_head(&engine->ready[action->priority], &action->node);
+	engine->n_ready++;
+	engine->n_backlog += action->priority == PRIORITY_BACKLOG;
+}
+
+void
+angles_action_unready(Engine *engine, Action *action)
+{
+	dlist_delete(&action->node);
+	engine->n_ready--;
+	engine->n_backlog -= action->priority == PRIORITY_BACKLOG;
 }
 
 void

@@ -17,12 +17,16 @@
 #include "notion/api.h"
 #include "sync/mapping.h"
 
-/* An entry is taken from the queue when at most this many actions are waiting to be sent. */
+/* Entries are taken from the queue when less than this many actions are waiting to be sent. */
 #define ENGINE_LOW_WATER 32
-#define ENGINE_BATCH 64
 
-/* Answers are written to the database at the latest when this many have come. */
-#define ENGINE_SETTLE 48
+/*
+ * So many entries are taken at once, and so many answers are written at once at the latest: more
+ * while the remote takes a batch in less than ENGINE_QUICK_US, because a transaction has its price.
+ */
+#define ENGINE_BATCH 64
+#define ENGINE_BATCH_MAX 512
+#define ENGINE_QUICK_US 200000
 
 /* Message, as an SQL literal, of an entry of class "relation". */
 #define OPEN_RELATION "'sent; one relation waits until the referenced row has a page'"
@@ -177,12 +181,15 @@ typedef struct Engine
 	int64		generation;
 
 	dlist_head	ready[2];		/* by priority */
-	int			n_ready;
+	int			n_ready;		/* on both lists */
+	int			n_backlog;		/* on that of the backlog */
 	dlist_head	flying;
 	int			n_flying;
 	dlist_head	done;
 	int			n_done;
 
+	int			batch;			/* entries taken at once, answers written at once */
+	int64		claimed_us;		/* when entries were taken last */
 	int64		cursor[2];		/* highest seq claimed in this life, by priority */
 	bool		more[2];		/* the queue may hold more ready entries behind the cursor */
 	TimestampTz next_due;		/* of the earliest 'retry' or 'verifying' entry, 0: none */
@@ -248,8 +255,15 @@ extern void angles_claim_take_over(Engine *engine);
 /* Makes an action in a memory context of its own. */
 extern Action *angles_action_make(Engine *engine, ActionKind kind, int32 link_id);
 
-/* Puts an action on the ready list of its priority. */
+/* Puts an action on the ready list of its priority: behind the others, or before them. */
 extern void angles_action_ready(Engine *engine, Action *action);
+extern void angles_action_ready_first(Engine *engine, Action *action);
+
+/* Takes an action off its ready list. */
+extern void angles_action_unready(Engine *engine, Action *action);
+
+/* Whether the ready list of this priority wants more. */
+extern bool angles_claim_has_room(const Engine *engine, int priority);
 
 /* Frees an action that is on no list. */
 extern void angles_action_free(Action *action);

@@ -98,6 +98,7 @@ engine_start(void)
 	dlist_init(&engine->flying);
 	dlist_init(&engine->done);
 	engine->look = true;
+	engine->batch = ENGINE_BATCH;
 	engine->next_due = angles_clock_now();
 	engine->idle_since_us = angles_clock_mono_us();
 	before_shmem_exit(save_rates, (Datum) 0);
@@ -167,8 +168,7 @@ take_answers(Engine *engine)
 			action->page_id = angles_notion_parse_id(action->answer->committed_id);
 			action->request = angles_notion_get_page(action->page_id);
 			MemoryContextSwitchTo(old);
-			dlist_push_head(&engine->ready[action->priority], &action->node);
-			engine->n_ready++;
+			angles_action_ready_first(engine, action);
 			continue;
 		}
 		dlist_push_tail(&engine->done, &action->node);
@@ -206,8 +206,7 @@ send_again_later(Engine *engine, Action *action)
 	}
 	else
 		return false;
-	dlist_push_head(&engine->ready[action->priority], &action->node);
-	engine->n_ready++;
+	angles_action_ready_first(engine, action);
 	return true;
 }
 
@@ -226,21 +225,23 @@ note_health(Engine *engine, const NotionAnswer *answer)
 static bool
 database_has_work(Engine *engine)
 {
-	if (engine->look || engine->n_done >= ENGINE_SETTLE)
+	if (engine->look || engine->n_done >= engine->batch)
 		return true;
 	if (engine->n_done > 0 && (engine->n_ready == 0 || engine->n_flying == 0))
 		return true;
 	/* without a token there is nobody to send to: what is queued stays where it is */
-	if (!has_token(engine) || engine->n_ready >= ENGINE_LOW_WATER)
+	if (!has_token(engine))
 		return false;
 	if (engine->setup_pending && angles_clock_mono_us() >= engine->setup_due_us &&
 		engine->n_ready == 0)
 		return true;
 	if (engine->some_wait && engine->n_ready == 0 && engine->n_flying == 0)
 		return true;
-	if (engine->more[0] || engine->more[1])
-		return true;
-	return engine->next_due != 0 && engine->next_due <= angles_clock_now();
+	for (int priority = 0; priority < 2; priority++)
+		if (engine->more[priority] && angles_claim_has_room(engine, priority))
+			return true;
+	return engine->next_due != 0 && angles_claim_has_room(engine, PRIORITY_INTERACTIVE) &&
+		engine->next_due <= angles_clock_now();
 }
 
 /* Whether there is a token that Notion has not refused. */
@@ -279,8 +280,7 @@ work_in_database(Engine *engine)
 		angles_links_refresh();
 		if (engine->some_wait && engine->n_ready == 0 && engine->n_flying == 0)
 			angles_break_cycles(engine);
-		if (engine->n_ready < ENGINE_LOW_WATER)
-			angles_claim(engine);
+		angles_claim(engine);
 	}
 	report_connection(engine);
 	report_links();
@@ -404,8 +404,7 @@ send_requests(Engine *engine)
 				wait_us = wait_us < 0 ? blocked : Min(wait_us, blocked);
 				break;
 			}
-			dlist_delete(&action->node);
-			engine->n_ready--;
+			angles_action_unready(engine, action);
 			send_one(engine, action);
 		}
 	}
@@ -425,8 +424,7 @@ must_be_planned_again(Engine *engine, Action *action)
 	action->answer = MemoryContextAllocZero(action->context, sizeof(NotionAnswer));
 	action->answer->verdict = NOTION_RETRY;
 	action->replan = true;
-	dlist_delete(&action->node);
-	engine->n_ready--;
+	angles_action_unready(engine, action);
 	dlist_push_tail(&engine->done, &action->node);
 	engine->n_done++;
 	return true;
@@ -473,7 +471,8 @@ next_wait(Engine *engine, long sending_wait)
 		return 0;
 	if (net >= 0 && (wait < 0 || net < wait))
 		wait = net;
-	if (engine->next_due != 0 && engine->n_ready < ENGINE_LOW_WATER && has_token(engine))
+	if (engine->next_due != 0 && angles_claim_has_room(engine, PRIORITY_INTERACTIVE) &&
+		has_token(engine))
 	{
 		long		due = TimestampDifferenceMilliseconds(angles_clock_now(), engine->next_due);
 
