@@ -31,7 +31,7 @@ CREATE TABLE angles.identity (
 	how				text NOT NULL CHECK (how IN ('created', 'promoted', 'adopted')),
 	recorded_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	recovery_mark	text NOT NULL,
-	fence_reason	text CHECK (fence_reason IN ('copied', 'recovered')),
+	fence_reason	text CHECK (fence_reason IN ('copied', 'recovered', 'superseded')),
 	fenced_since	timestamptz
 );
 COMMENT ON TABLE angles.identity IS 'the server that this database belongs to; another one is fenced until angles.adopt()';
@@ -45,11 +45,14 @@ BEGIN
 	UPDATE angles.identity SET identity = angles.identity_now(), parts = angles.identity_parts(),
 		epoch = epoch + 1, how = new_how, recorded_at = now(),
 		recovery_mark = angles.recovery_mark(), fence_reason = NULL, fenced_since = NULL;
-	/* nothing is sent before Notion's pages were listed: some may have been made since the copy */
-	UPDATE angles.links SET identity = angles.identity_now(),
+	/*
+	 * Nothing is sent before Notion's pages were listed: some may have been made since the copy. The
+	 * marks in Notion are taken over, whatever epoch they show.
+	 */
+	UPDATE angles.links SET identity = angles.identity_now(), mark_epoch = NULL,
 		state = CASE WHEN new_how = 'adopted' AND state IN ('pushing', 'active') THEN 'binding' ELSE state END,
 		push_cursor = NULL, push_done = 0
-		WHERE identity <> angles.identity_now();
+		WHERE identity <> angles.identity_now() OR new_how = 'adopted';
 END
 $body$;
 COMMENT ON FUNCTION angles.identity_record(text) IS 'internal: makes this server the one that the database and its links belong to';

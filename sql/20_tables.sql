@@ -34,11 +34,13 @@ CREATE TABLE angles.links (
 	push_done		bigint NOT NULL DEFAULT 0,
 	push_started_at	timestamptz,
 	mass_limit		integer NOT NULL DEFAULT 100,
+	mark_epoch		bigint,
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	created_by		text NOT NULL DEFAULT session_user,
 	changed_at		timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE angles.links IS 'one row for each table that is or was linked';
+COMMENT ON COLUMN angles.links.mark_epoch IS 'the epoch that this server wrote into the description in Notion; null: to be taken over';
 SELECT pg_catalog.pg_extension_config_dump('angles.links', '');
 SELECT pg_catalog.pg_extension_config_dump('angles.links_id_seq', '');
 

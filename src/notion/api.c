@@ -248,6 +248,41 @@ angles_notion_create_database(const char *parent_page_id, const char *title,
 }
 
 NotionRequest *
+angles_notion_describe_database(const char *database_id, JsonbContainer *before, const char *mark,
+								const char *text)
+{
+	StringInfoData body;
+	int			n = before ? JsonContainerSize(before) : 0;
+	bool		first = true;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"description\":[");
+	for (int i = 0; i < n; i++)
+	{
+		JsonbContainer *part = angles_json_element(before, i);
+		JsonbContainer *words = part ? angles_json_get_container(part, "text") : NULL;
+		JsonbContainer *looks = part ? angles_json_get_container(part, "annotations") : NULL;
+		char	   *content = words ? angles_json_get_text(words, "content") : NULL;
+
+		/* a mention or an equation: what is read is not what may be written */
+		if (content == NULL)
+			return NULL;
+		if (strstr(content, mark) != NULL)
+			continue;
+		appendStringInfo(&body, "%s{\"type\":\"text\",\"text\":%s", first ? "" : ",",
+						 JsonbToCString(NULL, words, 0));
+		if (looks != NULL)
+			appendStringInfo(&body, ",\"annotations\":%s", JsonbToCString(NULL, looks, 0));
+		appendStringInfoChar(&body, '}');
+		first = false;
+	}
+	appendStringInfo(&body, "%s{\"type\":\"text\",\"text\":{\"content\":", first ? "" : ",");
+	angles_json_append_string(&body, text);
+	appendStringInfoString(&body, "}}]}");
+	return make_request("PATCH", psprintf("/v1/databases/%s", database_id), &body, true);
+}
+
+NotionRequest *
 angles_notion_add_properties(const char *data_source_id, List *columns, List *relations)
 {
 	StringInfoData body;

@@ -99,6 +99,15 @@ extern NotionRequest *angles_notion_get_database(const char *database_id);
 /* Reads a data source: its properties. */
 extern NotionRequest *angles_notion_get_data_source(const char *data_source_id);
 
+/*
+ * Writes "text" into the description of a database: in place of the part that holds "mark", else
+ * behind what stands there ("before", as a database or data source object shows it, or NULL).
+ * Returns NULL when that holds something that cannot be written back as it is.
+ */
+extern NotionRequest *angles_notion_describe_database(const char *database_id,
+													  JsonbContainer *before, const char *mark,
+													  const char *text);
+
 /* Adds properties to a data source; lists as for angles_notion_create_database(). */
 extern NotionRequest *angles_notion_add_properties(const char *data_source_id, List *columns,
 												   List *relations);

@@ -41,7 +41,7 @@ typedef struct Marks
 static int	pick(Engine *engine, Entry **entries, int max);
 static int	pick_ready(Engine *engine, int priority, Entry **entries, int max);
 static int	pick_due(Engine *engine, Entry **entries, int max);
-static Datum sending_links(int *n);
+static Datum sending_links(Engine *engine, int *n);
 static Entry *take_entry(uint64 row, int64 *seq);
 static void plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries);
 static void plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup);
@@ -133,7 +133,7 @@ pick_ready(Engine *engine, int priority, Entry **entries, int max)
 
 	values[0] = Int16GetDatum(priority);
 	values[1] = Int64GetDatum(engine->cursor[priority]);
-	values[2] = sending_links(&n_links);
+	values[2] = sending_links(engine, &n_links);
 	values[3] = Int32GetDatum(max);
 	engine->more[priority] = false;
 	if (n_links == 0)
@@ -170,7 +170,7 @@ pick_due(Engine *engine, Entry **entries, int max)
 	if (engine->next_due == 0 || engine->next_due > now)
 		return 0;
 	values[0] = TimestampTzGetDatum(now);
-	values[1] = sending_links(&n_links);
+	values[1] = sending_links(engine, &n_links);
 	values[2] = Int32GetDatum(max);
 	if (n_links == 0)
 		return 0;
@@ -191,7 +191,7 @@ pick_due(Engine *engine, Entry **entries, int max)
 }
 
 static Datum
-sending_links(int *n)
+sending_links(Engine *engine, int *n)
 {
 	ListCell   *lc;
 	Datum	   *ids = palloc(Max(list_length(angles_links()), 1) * sizeof(Datum));
@@ -201,7 +201,7 @@ sending_links(int *n)
 	{
 		Link	   *link = (Link *) lfirst(lc);
 
-		if (angles_link_sends(link))
+		if (angles_link_sends(link) && angles_mark_allows(engine, link))
 			ids[(*n)++] = Int32GetDatum(link->id);
 	}
 	return PointerGetDatum(construct_array(ids, *n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
@@ -635,7 +635,7 @@ read_next_due(Engine *engine)
 	bool		isnull;
 	Datum		datum;
 
-	values[0] = sending_links(&n_links);
+	values[0] = sending_links(engine, &n_links);
 	angles_spi_exec(&plan,
 					"SELECT min(next_at) FROM angles.queue_entries"
 					" WHERE state IN ('retry', 'verifying') AND link_id = ANY ($1)",

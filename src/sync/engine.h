@@ -120,6 +120,7 @@ typedef enum ActionKind
 	ACTION_RESTORE,
 	ACTION_LOOKUP,				/* of several keys of one link */
 	ACTION_FETCH,				/* of a page that a 503 says was made */
+	ACTION_MARK,				/* of the epoch in Notion: see mark.c */
 	ACTION_SETUP,				/* a step in making or reading a data source */
 	ACTION_CHECK				/* a request of angles.check_notion() */
 } ActionKind;
@@ -145,7 +146,8 @@ typedef struct Action
 	char	  **written_locals;
 	int32		then_link;		/* a relation was left out: come back when this row has its page */
 	char	   *then_key;
-	int			step;			/* SETUP, CHECK: which */
+	int			step;			/* SETUP, CHECK, MARK: which */
+	int64		epoch;			/* MARK: the one that is written */
 	NotionAnswer *answer;		/* once it has come */
 	TimestampTz server_date;
 } Action;
@@ -167,6 +169,11 @@ typedef struct LinkCounts
 	int			setup_failures; /* in a row */
 	int64		setup_not_before_us;	/* the next step of its setup, 0: at once */
 	bool		unreadable;		/* the alert about it is open */
+	bool		mark_known;		/* the mark in Notion was ours in this life, or cannot be read */
+	bool		mark_flying;	/* a request about it is under way */
+	int			mark_failures;	/* in a row */
+	int64		mark_requests;	/* "requests" when it was read last */
+	int64		mark_due_us;	/* when it may be read next */
 } LinkCounts;
 
 typedef struct Engine
@@ -199,6 +206,7 @@ typedef struct Engine
 	bool		log_is_full;	/* a table of the change log may be emptied as a whole */
 	bool		log_passed_over;	/* a table of the change log was locked by somebody */
 	List	   *marks;			/* of int: links whose marks this transaction acts on */
+	bool		superseded;		/* another server has taken over: leave after the commit */
 	bool		setup_pending;	/* a link needs setup work ... */
 	int64		setup_due_us;	/* ... not before this */
 	int64		idle_since_us;
@@ -295,6 +303,23 @@ extern void angles_setup_step(Engine *engine);
 
 /* Writes what the answer of a SETUP action means. Needs a transaction. */
 extern void angles_setup_settle(Engine *engine, Action *action);
+
+/* ---- mark.c ---- */
+
+/* Returns the text that marks a link's database in Notion as this server's. */
+extern char *angles_mark_text(const Link *link, int64 epoch);
+
+/* Returns the epoch of this server: angles.identity. Needs a transaction. */
+extern int64 angles_mark_own_epoch(void);
+
+/* Whether rows of the link may be sent as far as its mark in Notion is concerned. */
+extern bool angles_mark_allows(Engine *engine, const Link *link);
+
+/* Asks for the marks that are due. After angles_setup_step(). Needs a transaction. */
+extern void angles_mark_step(Engine *engine);
+
+/* Writes what the answer of a MARK action means. Needs a transaction. */
+extern void angles_mark_settle(Engine *engine, Action *action);
 
 /* ---- calls.c ---- */
 

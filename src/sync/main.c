@@ -278,6 +278,7 @@ work_in_database(Engine *engine)
 	{
 		angles_setup_step(engine);
 		angles_links_refresh();
+		angles_mark_step(engine);
 		if (engine->some_wait && engine->n_ready == 0 && engine->n_flying == 0)
 			angles_break_cycles(engine);
 		angles_claim(engine);
@@ -295,6 +296,8 @@ work_in_database(Engine *engine)
 	angles_calls_reply(engine);
 	foreach(lc, engine->marks)
 		angles_changelog_forget_mark(lfirst_int(lc));
+	if (engine->superseded)
+		angles_worker_exit_fenced();
 	if (!folded_all)
 		engine->look = true;
 	else if (engine->log_is_full)
@@ -419,7 +422,8 @@ static bool
 must_be_planned_again(Engine *engine, Action *action)
 {
 	if (action->links_version == angles_links_version() || action->kind == ACTION_CHECK ||
-		action->kind == ACTION_FETCH || action->kind == ACTION_SETUP)
+		action->kind == ACTION_FETCH || action->kind == ACTION_SETUP ||
+		action->kind == ACTION_MARK)
 		return false;
 	action->answer = MemoryContextAllocZero(action->context, sizeof(NotionAnswer));
 	action->answer->verdict = NOTION_RETRY;

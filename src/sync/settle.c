@@ -61,6 +61,8 @@ angles_settle(Engine *engine)
 		engine->n_done--;
 		if (action->kind == ACTION_SETUP)
 			angles_setup_settle(engine, action);
+		else if (action->kind == ACTION_MARK)
+			angles_mark_settle(engine, action);
 		else if (action->kind == ACTION_CHECK)
 			angles_calls_settle_check(engine, action);
 		else

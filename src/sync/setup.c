@@ -209,9 +209,7 @@ plan_create(Engine *engine, Link *link)
 	old = MemoryContextSwitchTo(action->context);
 	launch(engine, action,
 		   angles_notion_create_database(link->parent_id, link->title,
-										 psprintf("Kept in sync with PostgreSQL table %s by "
-												  "angles. Do not remove this mark: %s",
-												  angles_link_name(link), link->marker),
+										 angles_mark_text(link, angles_mark_own_epoch()),
 										 columns, relations), old);
 }
 

@@ -207,6 +207,13 @@ angles_worker_exit_idle(void)
 }
 
 void
+angles_worker_exit_fenced(void)
+{
+	angles_slots_look(angles_my_slot);
+	angles_leave_to_look_again();
+}
+
+void
 angles_leave_to_look_again(void)
 {
 	angles_slots_leave_because(LEAVE_LOOK_AGAIN);

@@ -266,10 +266,24 @@ angles_identity_settle(void)
 	return !own_links;
 }
 
+void
+angles_worker_superseded(void)
+{
+	static SPIPlanPtr plan = NULL;
+
+	/* a session that has the row locked is adopting: it knows better */
+	angles_spi_exec(&plan,
+					"UPDATE angles.identity SET fence_reason = 'superseded', "
+					"fenced_since = pg_catalog.now() WHERE fence_reason IS NULL "
+					"AND one IN (SELECT one FROM angles.identity FOR UPDATE SKIP LOCKED)",
+					0, NULL, NULL, NULL, SPI_OK_UPDATE);
+}
+
 static void
 fence(const char *reason)
 {
 	static SPIPlanPtr plan = NULL;
+	bool		superseded = strcmp(reason, "superseded") == 0;
 	Oid			types[2] = {TEXTOID, TEXTOID};
 	Datum		values[2] = {
 		CStringGetTextDatum(reason), CStringGetTextDatum(parts()->recovery_mark)
@@ -280,8 +294,11 @@ fence(const char *reason)
 					"fenced_since = coalesce(fenced_since, pg_catalog.now()) "
 					"WHERE fence_reason IS DISTINCT FROM $1 OR recovery_mark <> $2",
 					2, types, values, NULL, SPI_OK_UPDATE);
-	angles_alert_open("fenced", "critical", "this database may be a copy: angles sends nothing",
-					  difference(),
+	angles_alert_open("fenced", "critical",
+					  superseded ? "another server has taken over: angles sends nothing"
+					  : "this database may be a copy: angles sends nothing",
+					  superseded ? "The marks in Notion show a higher epoch than this server's."
+					  : difference(),
 					  "Make sure that the original does not sync any more, then run "
 					  "SELECT angles.adopt() in this database.");
 }

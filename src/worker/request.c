@@ -161,7 +161,7 @@ check_served(const AnglesTask *task)
 	if (fenced && !task->fence_free)
 		ereport(ERROR,
 				(errcode(ERRCODE_ANGLES_FENCED),
-				 errmsg("this database may be a copy: angles sends nothing"),
+				 errmsg("this database is fenced: angles sends nothing"),
 				 errhint("Make sure that the original does not sync any more, then run "
 						 "SELECT angles.adopt() in this database.")));
 	return slot;

@@ -1,0 +1,327 @@
+/*
+ * mark.c
+ *		The mark of the epoch in Notion: which server a database there belongs to.
+ *
+ * A promoted standby cannot reach the primary that it replaces, but both reach Notion. Each link's
+ * database carries, in its description, the epoch of the server that syncs it; promotion and
+ * angles.adopt() raise it. A server that reads a higher one than its own stops. It is read before
+ * a worker sends anything for a link, and, while it sends, once in each angles.sweep_interval.
+ * Design, section 8.1.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+
+#include "core/clock.h"
+#include "core/guc.h"
+#include "core/json.h"
+#include "core/txn.h"
+#include "sync/engine.h"
+#include "worker/worker.h"
+
+/* So much of the identity stands in a mark. */
+#define OWNER_LEN 16
+
+typedef enum MarkStep
+{
+	MARK_READ = 1,
+	MARK_WRITE
+} MarkStep;
+
+static void look_at_mark(Engine *engine, Link *link, JsonbContainer *source);
+static bool read_mark(const Link *link, const char *description, int64 *epoch, char *owner);
+static bool has_entries(const Link *link);
+static bool was_written(const Link *link, bool *written);
+static void write_mark(Engine *engine, Link *link, JsonbContainer *source, int64 epoch);
+static void mark_is_ours(Engine *engine, const Link *link, int64 epoch);
+static void raise_own_epoch(int64 epoch);
+static void cannot_mark(Engine *engine, const Link *link, const char *why);
+static void allow(Engine *engine, const Link *link);
+static void try_later(LinkCounts *counts, int retry_after_s);
+
+char *
+angles_mark_text(const Link *link, int64 epoch)
+{
+	return psprintf("Kept in sync with PostgreSQL table %s by angles. Do not remove this mark: "
+					"%s epoch " INT64_FORMAT " of %.*s",
+					angles_link_name(link), link->marker, epoch, OWNER_LEN,
+					angles_worker_identity());
+}
+
+int64
+angles_mark_own_epoch(void)
+{
+	static SPIPlanPtr plan = NULL;
+	bool		isnull;
+
+	if (angles_spi_exec(&plan, "SELECT epoch FROM angles.identity", 0, NULL, NULL, NULL,
+						SPI_OK_SELECT) != 1)
+		elog(ERROR, "angles.identity does not have one row");
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+bool
+angles_mark_allows(Engine *engine, const Link *link)
+{
+	return angles_counts(engine, link->id)->mark_known;
+}
+
+void
+angles_mark_step(Engine *engine)
+{
+	ListCell   *lc;
+	int64		now = angles_clock_mono_us();
+
+	foreach(lc, angles_links())
+	{
+		Link	   *link = (Link *) lfirst(lc);
+		LinkCounts *counts = angles_counts(engine, link->id);
+		Action	   *action;
+		MemoryContext old;
+
+		if (!angles_link_sends(link) || counts->mark_flying ||
+			(counts->mark_known && counts->requests == counts->mark_requests))
+			continue;
+		if (counts->mark_due_us > now)
+		{
+			/* nothing is sent for this link before; a repeated look comes with what is sent */
+			if (!counts->mark_known)
+			{
+				engine->setup_pending = true;
+				engine->setup_due_us = Min(engine->setup_due_us, counts->mark_due_us);
+			}
+			continue;
+		}
+		if (!counts->mark_known && !has_entries(link))
+			continue;
+		action = angles_action_make(engine, ACTION_MARK, link->id);
+		action->step = MARK_READ;
+		old = MemoryContextSwitchTo(action->context);
+		action->request = angles_notion_get_data_source(link->data_source_id);
+		MemoryContextSwitchTo(old);
+		counts->mark_flying = true;
+		angles_action_ready(engine, action);
+	}
+}
+
+void
+angles_mark_settle(Engine *engine, Action *action)
+{
+	Link	   *link = angles_link_find(action->link_id);
+	LinkCounts *counts = angles_counts(engine, action->link_id);
+	NotionAnswer *answer = action->answer;
+
+	counts->mark_flying = false;
+	/* this request itself is none that asks for another look */
+	counts->mark_requests = counts->requests;
+	if (link == NULL)
+		return;
+	switch (answer->verdict)
+	{
+		case NOTION_DONE:
+			counts->mark_failures = 0;
+			counts->mark_due_us = angles_clock_mono_us() +
+				(int64) angles_guc_sweep_interval * 1000;
+			if (action->step == MARK_READ)
+				look_at_mark(engine, link, &answer->json->root);
+			else
+				mark_is_ours(engine, link, action->epoch);
+			break;
+		case NOTION_REFUSED:
+		case NOTION_FORBIDDEN:
+		case NOTION_SCHEMA:
+			if (action->step == MARK_WRITE)
+			{
+				cannot_mark(engine, link, answer->message);
+				break;
+			}
+			/* FALLTHROUGH */
+		case NOTION_GONE:
+		case NOTION_TRASHED:
+			/* the rows that are sent will say what is wrong */
+			allow(engine, link);
+			try_later(counts, -1);
+			break;
+		default:
+			try_later(counts, answer->retry_after_s);
+			break;
+	}
+}
+
+/* Lets the link send. Entries that were passed over until now may be behind the cursors. */
+static void
+allow(Engine *engine, const Link *link)
+{
+	LinkCounts *counts = angles_counts(engine, link->id);
+
+	if (counts->mark_known)
+		return;
+	counts->mark_known = true;
+	engine->cursor[0] = engine->cursor[1] = 0;
+	engine->more[0] = engine->more[1] = true;
+	engine->next_due = angles_clock_now();
+}
+
+/* Whether anything of the link may be sent as soon as its mark is known. */
+static bool
+has_entries(const Link *link)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(link->id)};
+
+	return angles_spi_exec(&plan,
+						   "SELECT FROM angles.queue_entries WHERE link_id = $1"
+						   " AND state IN ('ready', 'retry', 'verifying') LIMIT 1",
+						   1, types, values, NULL, SPI_OK_SELECT) > 0;
+}
+
+static void
+try_later(LinkCounts *counts, int retry_after_s)
+{
+	counts->mark_due_us = angles_clock_mono_us() +
+		angles_backoff_us(++counts->mark_failures, retry_after_s);
+}
+
+static void
+look_at_mark(Engine *engine, Link *link, JsonbContainer *source)
+{
+	JsonbContainer *description = angles_json_get_container(source, "description");
+	const char *me = angles_worker_identity();
+	int64		own = angles_mark_own_epoch();
+	int64		epoch;
+	char		owner[OWNER_LEN + 1];
+	bool		found;
+	bool		mine;
+	bool		written;
+
+	if (!was_written(link, &written))
+	{
+		try_later(angles_counts(engine, link->id), -1);
+		return;
+	}
+	found = description != NULL &&
+		read_mark(link, angles_codec_plain_text(description), &epoch, owner);
+	mine = found && strncmp(owner, me, OWNER_LEN) == 0;
+	if (found && mine && epoch == own)
+		mark_is_ours(engine, link, epoch);
+	else if (found && written && !mine && epoch >= own)
+	{
+		ereport(LOG,
+				(errmsg("another server has taken over the sync of table %s",
+						angles_link_name(link)),
+				 errdetail("Its epoch is " INT64_FORMAT ", this server's " INT64_FORMAT ".",
+						   epoch, own)));
+		angles_worker_superseded();
+		engine->superseded = true;
+	}
+	else
+	{
+		/* taken over by the wish of a person, or of a promotion: it shall be the highest */
+		if (found && epoch >= own)
+			raise_own_epoch(own = epoch + 1);
+		write_mark(engine, link, source, own);
+	}
+}
+
+/* Returns whether the description holds the link's mark, with an epoch and its owner. */
+static bool
+read_mark(const Link *link, const char *description, int64 *epoch, char *owner)
+{
+	const char *mark = strstr(description, link->marker);
+	long long	number;
+
+	if (mark == NULL ||
+		sscanf(mark + strlen(link->marker), " epoch %lld of %" CppAsString2(OWNER_LEN) "[0-9a-f]",
+			   &number, owner) != 2)
+		return false;
+	*epoch = number;
+	return true;
+}
+
+/* Sees whether this server has written the mark before. Returns false when the link is locked. */
+static bool
+was_written(const Link *link, bool *written)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(link->id)};
+
+	if (angles_spi_exec(&plan,
+						"SELECT mark_epoch FROM angles.links WHERE id = $1"
+						" FOR NO KEY UPDATE SKIP LOCKED",
+						1, types, values, NULL, SPI_OK_SELECT) == 0)
+		return false;
+	*written = angles_spi_text(0, 1, CurrentMemoryContext) != NULL;
+	return true;
+}
+
+static void
+write_mark(Engine *engine, Link *link, JsonbContainer *source, int64 epoch)
+{
+	JsonbContainer *parent = angles_json_get_container(source, "parent");
+	char	   *database = parent ? angles_json_get_text(parent, "database_id") : NULL;
+	Action	   *action = angles_action_make(engine, ACTION_MARK, link->id);
+	MemoryContext old = MemoryContextSwitchTo(action->context);
+
+	action->step = MARK_WRITE;
+	action->epoch = epoch;
+	if (database != NULL && angles_notion_parse_id(database) != NULL)
+		action->request =
+			angles_notion_describe_database(angles_notion_parse_id(database),
+											angles_json_get_container(source, "description"),
+											link->marker, angles_mark_text(link, epoch));
+	MemoryContextSwitchTo(old);
+	if (action->request == NULL)
+	{
+		angles_action_free(action);
+		cannot_mark(engine, link, "Its description holds more than text.");
+		return;
+	}
+	angles_counts(engine, link->id)->mark_flying = true;
+	angles_action_ready(engine, action);
+}
+
+static void
+mark_is_ours(Engine *engine, const Link *link, int64 epoch)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {INT4OID, INT8OID};
+	Datum		values[2] = {Int32GetDatum(link->id), Int64GetDatum(epoch)};
+
+	angles_spi_exec(&plan,
+					"UPDATE angles.links SET mark_epoch = $2 WHERE id IN"
+					" (SELECT id FROM angles.links"
+					"  WHERE id = $1 AND mark_epoch IS DISTINCT FROM $2"
+					"  FOR NO KEY UPDATE SKIP LOCKED)",
+					2, types, values, NULL, SPI_OK_UPDATE);
+	allow(engine, link);
+	angles_alert_close(psprintf("mark:%d", link->id));
+}
+
+static void
+raise_own_epoch(int64 epoch)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(epoch)};
+
+	/* a session that is adopting just now raises it itself; this mark is then written again */
+	angles_spi_exec(&plan,
+					"UPDATE angles.identity SET epoch = $1 WHERE epoch < $1 AND one IN"
+					" (SELECT one FROM angles.identity FOR UPDATE SKIP LOCKED)",
+					1, types, values, NULL, SPI_OK_UPDATE);
+}
+
+/* Without a mark the link works, only nobody would notice a second server. */
+static void
+cannot_mark(Engine *engine, const Link *link, const char *why)
+{
+	allow(engine, link);
+	angles_alert_open(psprintf("mark:%d", link->id), "info",
+					  psprintf("the database of %s in Notion cannot be marked",
+							   angles_link_name(link)), why,
+					  "Should another server ever sync the same database, this one would not "
+					  "notice it.");
+}
