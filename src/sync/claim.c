@@ -25,6 +25,12 @@
 	" EXISTS (SELECT FROM angles.pages d WHERE d.link_id = q.link_id AND d.sent_key = q.key" \
 	"  AND d.key <> q.key)"
 
+/*
+ * Keys that one look-up asks for. An answer has at most 100 pages: each key may have been given to a
+ * second one by a person.
+ */
+#define LOOKUP_KEYS 50
+
 /* What a transaction of claims writes, by kind. */
 typedef struct Marks
 {
@@ -48,6 +54,7 @@ static void plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, A
 static bool may_trash(LinkCounts *counts, const Link *link);
 static void make_write(Engine *engine, Marks *marks, Link *link, Entry *entry, RowPlan *plan);
 static void add_lookup(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup);
+static void finish_lookup(Engine *engine, Link *link, Action **lookup);
 static void mark_later(Marks *marks, const Entry *entry, const char *state, TimestampTz next_at,
 					   const char *class, const char *message, const char *hint);
 static void mark_waiting(Marks *marks, const Entry *entry, const char *class);
@@ -305,14 +312,7 @@ plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries)
 	for (int i = 0; i < n; i++)
 		plan_entry(engine, marks, link, entries[i], &lookup);
 	if (lookup != NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(lookup->context);
-
-		lookup->request = angles_notion_find_keys(link->data_source_id, &link->key_column->c,
-												  lookup->sent_keys);
-		MemoryContextSwitchTo(old);
-		angles_action_ready(engine, lookup);
-	}
+		finish_lookup(engine, link, &lookup);
 }
 
 static void
@@ -468,6 +468,20 @@ add_lookup(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 								   pstrdup(entry->sent_key ? entry->sent_key : entry->key));
 	MemoryContextSwitchTo(old);
 	angles_rows_add(&marks->claimed, entry->link_id, entry->key);
+	if (list_length((*lookup)->keys) == LOOKUP_KEYS)
+		finish_lookup(engine, link, lookup);
+}
+
+static void
+finish_lookup(Engine *engine, Link *link, Action **lookup)
+{
+	MemoryContext old = MemoryContextSwitchTo((*lookup)->context);
+
+	(*lookup)->request = angles_notion_find_keys(link->data_source_id, &link->key_column->c,
+												 (*lookup)->sent_keys);
+	MemoryContextSwitchTo(old);
+	angles_action_ready(engine, *lookup);
+	*lookup = NULL;
 }
 
 static void
