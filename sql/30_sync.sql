@@ -49,7 +49,7 @@ CREATE FUNCTION angles.link(
 	dry_run boolean DEFAULT false,
 	OUT "column" text, OUT property text, OUT type text, OUT remark text)
 	RETURNS SETOF record
-	LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+	LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 	AS 'MODULE_PATHNAME', 'angles_link';
 COMMENT ON FUNCTION angles.link IS 'links a table with a Notion data source; dry_run => true only shows the mapping';
 
@@ -62,7 +62,7 @@ CREATE FUNCTION angles.alter_link(
 	dry_run boolean DEFAULT false,
 	OUT "column" text, OUT property text, OUT type text, OUT remark text)
 	RETURNS SETOF record
-	LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+	LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
 	AS 'MODULE_PATHNAME', 'angles_alter_link';
 COMMENT ON FUNCTION angles.alter_link IS 'changes a link; what is null stays, an empty filter goes; dry_run => true only shows the mapping';
 

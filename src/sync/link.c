@@ -23,6 +23,8 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "parser/parser.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -53,6 +55,9 @@ enum
 	ARG_DRY_RUN
 };
 
+#define FILTER_HINT \
+	"Give one condition on columns of the table, as after WHERE: filter => 'NOT confidential'."
+
 typedef struct LinkWish
 {
 	Oid			relid;
@@ -78,7 +83,9 @@ static char *text_arg(FunctionCallInfo fcinfo, int n);
 static void one_of(const char *argument, const char *value, const char *allowed,
 				   const char *built);
 static void not_built(const char *argument, const char *value);
-static void check_filter(const LinkWish *wish);
+static void check_filter(LinkWish *wish);
+static bool is_one_expression(const char *text);
+static void filter_error_callback(void *arg);
 static void find_place(LinkWish *wish, bool known_before);
 static bool nothing_is_linked(void);
 static int32 earlier_link(Oid relid, bool *linked);
@@ -366,20 +373,74 @@ not_built(const char *argument, const char *value)
 			 errhint("Leave the argument out.")));
 }
 
-/* A filter that does not parse is found now and not in a worker's log. */
+/*
+ * A filter that is not one condition is found now and not in a worker's log. It is put between
+ * parentheses everywhere, so the text must be a whole expression by itself, or it could close them.
+ */
 static void
-check_filter(const LinkWish *wish)
+check_filter(LinkWish *wish)
 {
 	char	   *sql;
+	ErrorContextCallback callback = {.callback = filter_error_callback};
 
 	if (wish->filter == NULL)
 		return;
+	/* a comment at the end of it must not go on over what comes next */
+	if (strstr(wish->filter, "--") != NULL && wish->filter[strlen(wish->filter) - 1] != '\n')
+		wish->filter = psprintf("%s\n", wish->filter);
+	callback.arg = wish->filter;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	if (!is_one_expression(wish->filter))
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_BAD_MAPPING),
+				 errmsg("the filter is not one condition"),
+				 errhint(FILTER_HINT)));
+	error_context_stack = callback.previous;
+
 	sql = psprintf("SELECT FROM %s WHERE (%s) LIMIT 0", angles_link_from(wish->relid),
 				   wish->filter);
 	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT)
 		ereport(ERROR,
 				(errcode(ERRCODE_ANGLES_BAD_MAPPING),
-				 errmsg("the filter is not one condition on the table's columns")));
+				 errmsg("the filter is not one condition"),
+				 errhint(FILTER_HINT)));
+}
+
+/* Whether the text is one expression and nothing after it: no list, no alias, no ORDER BY. */
+static bool
+is_one_expression(const char *text)
+{
+	List	   *parsed = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
+	SelectStmt *select = castNode(SelectStmt, linitial_node(RawStmt, parsed)->stmt);
+	ResTarget  *target;
+
+	if (list_length(select->targetList) != 1 || select->distinctClause != NIL ||
+		select->fromClause != NIL || select->whereClause != NULL || select->groupClause != NIL ||
+		select->havingClause != NULL || select->windowClause != NIL || select->sortClause != NIL ||
+		select->limitOffset != NULL || select->limitCount != NULL || select->lockingClause != NIL)
+		return false;
+	target = linitial_node(ResTarget, select->targetList);
+	return target->name == NULL;
+}
+
+/* What does not parse is shown as the filter that it is, not as a place in the caller's query. */
+static void
+filter_error_callback(void *arg)
+{
+	int			position = geterrposition();
+
+	if (geterrcode() != ERRCODE_SYNTAX_ERROR)
+		return;
+	errcode(ERRCODE_ANGLES_BAD_MAPPING);
+	errhint(FILTER_HINT);
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery((const char *) arg);
+	}
+	errcontext("filter of angles.link()");
 }
 
 /* Where the pages live: a data source that exists, or a page under which a database is made. */

@@ -72,7 +72,7 @@ rejected(q{link('good', mapping => '{"n": "TITLE"}')}, 'NG104', qr/two columns.*
 rejected("link('two')", 'NG104', qr/two columns.*HINT/s, 'names that differ by case only');
 rejected("link('good', title_column => 'nothing')", 'NG104', qr/cannot be the title.*HINT/s, 'an unknown title');
 rejected("link('good', filter => 'nothing > 1')", '42703', qr/nothing/, 'a filter of an unknown column');
-rejected("link('good', filter => 'n > 1; DROP TABLE good')", '42601', qr/syntax/, 'a filter of two statements');
+rejected("link('good', filter => 'n > 1; DROP TABLE good')", 'NG104', qr/syntax.*HINT/s, 'a filter of two statements');
 rejected("link('good', filter => 'n')", '42804', qr/boolean/, 'a filter that is no condition');
 rejected("link('good', direction => 'in')", '0A000', qr/inbound.*HINT/s, 'a direction that is not built');
 rejected("link('good', direction => 'up')", '22023', qr/direction.*HINT:.*both/s, 'an unknown direction');

@@ -1,0 +1,66 @@
+# 328_link_edges.pl
+#	What link(), alter_link(), retry() and the dry run do at the edges: filters that are more than a
+#	condition, partitions of linked tables, arguments that are null, many queued rows, keys and
+#	columns that change under a link.
+use strict;
+use warnings;
+
+use Test::More;
+
+use AnglesTest;
+use SyncTest;
+
+my $sim = start_simulator();
+my $node = new_cluster('main', sim => $sim);
+
+sub rejected
+{
+	my ($call, $sqlstate, $pattern, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($state, $message) = $node->sql_error("SELECT * FROM angles.$call");
+	is($state, $sqlstate, "K1: $name: SQLSTATE") or diag($message);
+	like($message, $pattern, "K1: $name: says why, and what to do");
+}
+
+# filters
+{
+	$node->sql(q{CREATE TABLE f (id int PRIMARY KEY, title text, n int);
+		INSERT INTO f SELECT g, 'row', g FROM generate_series(1, 4) g});
+	my %refused = (
+		'closes the parenthesis' => 'n > 3) OR (n < 2',
+		'two conditions' => 'n > 3, n < 2',
+		'a clause after it' => 'n > 3 ORDER BY n',
+		'a limit' => 'n > 3 LIMIT 1',
+		'a FROM' => 'n > 3 FROM f',
+		'a WHERE' => 'n > 3 WHERE n < 5',
+		'a name' => 'n > 3 AS x',
+		'nothing' => '',
+		'a comment alone' => '-- n > 3',
+		'a comment left open' => 'n > 3 /*',
+		'a quote left open' => "n > 3 AND title = 'x");
+	foreach my $why (sort keys %refused)
+	{
+		rejected("link('f', filter => \$f\$$refused{$why}\$f\$)", 'NG104', qr/HINT:.*one condition/s,
+			"a filter with $why");
+	}
+	{
+		my ($state, $message) = $node->sql_error(
+			q{SET standard_conforming_strings = off; SET escape_string_warning = off;
+			SELECT * FROM angles.link('f', filter => $f$title = '\') OR (n > 0 -- '$f$)});
+		is($state, 'NG104', 'K1: a filter means the same whatever the settings of the session');
+	}
+	is($node->sql('SELECT count(*) FROM angles.links'), 0, 'K1: none of them is linked');
+
+	link_table($node, 'f', q{filter => 'n > 2 -- the large ones'});
+	is(live_keys($node, $sim, 'f'), '3 4', 'B8: a filter with a comment at its end');
+	$node->sql('UPDATE f SET n = 9 WHERE id = 1');
+	drained($node);
+	is(live_keys($node, $sim, 'f'), '1 3 4', 'B8: which the worker reads as one condition');
+	$node->sql(q{SELECT count(*) FROM angles.alter_link('f', title_column => 'title')});
+	is($node->sql(q{SELECT filter = 'n > 2 -- the large ones' || chr(10) FROM angles.links
+		WHERE relid = 'f'::regclass}), 't', 'B8: and that alter_link() keeps');
+	rejected(q{alter_link('f', filter => 'n > 3) OR (n < 2')}, 'NG104', qr/HINT:.*one condition/s,
+		'alter_link() with a filter that closes the parenthesis');
+}
+
+done_testing();
