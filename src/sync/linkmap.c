@@ -9,6 +9,7 @@
 #include "access/table.h"
 #include "catalog/catalog.h"
 #include "catalog/namespace.h"
+#include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
@@ -55,6 +56,9 @@ static void look_for_secrets(LinkMap *map, MapRow *row, bool named);
 static void choose_title(LinkMap *map, const char *title_column);
 static void add_key(LinkMap *map);
 static void check_names(LinkMap *map);
+static void check_partitions(Oid relid, char kind);
+static Oid	linked_of(List *relids);
+static char *table_literal(Oid relid);
 ANGLES_NORETURN static void gone(Oid relid) pg_attribute_noreturn();
 static void refuse(Oid relid, const char *why, const char *hint);
 
@@ -93,6 +97,63 @@ angles_linkmap_check_table(Oid relid)
 		list_length(find_inheritance_children(relid, NoLock)) > 0)
 		refuse(relid, "other tables inherit from it, and triggers do not see their rows",
 			   "Use partitions, or link each of the tables.");
+	check_partitions(relid, kind);
+}
+
+/*
+ * The triggers of a partitioned table are those of its partitions too: a row belongs to one link.
+ */
+static void
+check_partitions(Oid relid, char kind)
+{
+	Oid			other = InvalidOid;
+
+	if (get_rel_relispartition(relid))
+		other = linked_of(get_partition_ancestors(relid));
+	if (OidIsValid(other))
+		refuse(relid, psprintf("it is a partition of \"%s\", which is linked, with all its rows",
+							   get_rel_name(other)),
+			   psprintf("Its rows are synced already. To link single partitions, call "
+						"angles.unlink(%s) first.", table_literal(other)));
+	if (kind == RELKIND_PARTITIONED_TABLE)
+		other = linked_of(list_delete_oid(find_all_inheritors(relid, NoLock, NULL), relid));
+	if (OidIsValid(other))
+		refuse(relid, psprintf("its partition \"%s\" is linked by itself", get_rel_name(other)),
+			   psprintf("Call angles.unlink(%s) first.", table_literal(other)));
+}
+
+/* Returns the first of these tables, by name, that is linked, or InvalidOid. */
+static Oid
+linked_of(List *relids)
+{
+	Datum	   *elements = palloc(Max(list_length(relids), 1) * sizeof(Datum));
+	Oid			types[1] = {OIDARRAYOID};
+	Datum		values[1];
+	bool		isnull;
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, relids)
+		elements[n++] = ObjectIdGetDatum(lfirst_oid(lc));
+	values[0] = PointerGetDatum(construct_array(elements, n, OIDOID, sizeof(Oid), true,
+												TYPALIGN_INT));
+	if (SPI_execute_with_args("SELECT relid::oid FROM angles.links WHERE relid::oid = ANY ($1)"
+							  " AND state <> 'unlinked' ORDER BY relid::text",
+							  1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read angles.links");
+	if (SPI_processed == 0)
+		return InvalidOid;
+	return DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+										  &isnull));
+}
+
+/* Returns the table's name as an argument of angles' functions. */
+static char *
+table_literal(Oid relid)
+{
+	const char *schema = get_namespace_name(get_rel_namespace(relid));
+
+	return quote_literal_cstr(quote_qualified_identifier(schema, get_rel_name(relid)));
 }
 
 static void

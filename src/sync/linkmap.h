@@ -36,7 +36,8 @@ typedef struct LinkMap
 /*
  * Refuses, with an error that says why (ERRCODE_ANGLES_CANNOT_LINK), a relation that cannot be
  * linked: not a table, temporary, unlogged, of the system, of angles, not owned by the caller,
- * without primary key, with inheritance children.
+ * with inheritance children, a partition of a linked table or with a partition that is linked by
+ * itself. Needs SPI.
  */
 extern void angles_linkmap_check_table(Oid relid);
 

@@ -63,4 +63,30 @@ sub rejected
 		'alter_link() with a filter that closes the parenthesis');
 }
 
+# partitions
+{
+	$node->sql(q{
+		CREATE TABLE p (id int PRIMARY KEY, title text) PARTITION BY RANGE (id);
+		CREATE TABLE p_low PARTITION OF p FOR VALUES FROM (0) TO (100) PARTITION BY RANGE (id);
+		CREATE TABLE p_low_1 PARTITION OF p_low FOR VALUES FROM (0) TO (50);
+		CREATE TABLE "P 'high'" PARTITION OF p FOR VALUES FROM (100) TO (200);
+		INSERT INTO p SELECT g, 'row' FROM generate_series(10, 110, 100) g});
+	link_table($node, 'p');
+	foreach my $partition ('p_low', 'p_low_1', q{"P ''high''"})
+	{
+		rejected("link('$partition')", 'NG103',
+			qr/is a partition of "p", which is linked.*HINT:.*angles\.unlink\('public\.p'\)/s,
+			"a partition of a linked table ($partition)");
+	}
+	$node->sql("SELECT angles.unlink('p')");
+	link_table($node, q{"P ''high''"});
+	is(live_keys($node, $sim, q{"P ''high''"}), '110', 'A6: after unlink() a partition can be linked');
+	rejected("link('p')", 'NG103',
+		qr/its partition "P 'high'" is linked by itself.*HINT:.*unlink\('public\."P ''high''"'\)/s,
+		'a table of which a partition is linked');
+	link_table($node, 'p_low');
+	is(live_keys($node, $sim, 'p_low'), '10', 'A6: as can another one, that has partitions itself');
+	rejected("link('p_low_1')", 'NG103', qr/is a partition of "p_low"/, 'a partition of that');
+}
+
 done_testing();
