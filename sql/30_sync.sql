@@ -73,14 +73,19 @@ COMMENT ON FUNCTION angles.unlink IS 'ends the sync of a table; its pages stay a
 
 /*
  * Everything below runs as the owner of the extension because people hold no rights on the tables
- * themselves; each checks by angles.linked() that the table is linked and that the caller may.
+ * themselves; each checks by angles.linked() that the table is linked. Who may call them is a matter
+ * of grants alone (50_run.sql): an operator may pause and retry any table, whoever owns it; what
+ * decides about pages in Notion (approve, refuse) is for angles_admin.
  */
 CREATE FUNCTION angles.linked("table" regclass) RETURNS integer
-	LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 	AS $$
 DECLARE
 	found integer;
 BEGIN
+	IF $1 IS NULL THEN
+		RAISE EXCEPTION 'argument "table" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
 	SELECT l.id INTO found FROM angles.links l
 	WHERE l.relid OPERATOR(pg_catalog.=) $1 AND l.state OPERATOR(pg_catalog.<>) 'unlinked';
 	IF found IS NULL THEN

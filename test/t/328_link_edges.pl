@@ -89,4 +89,12 @@ sub rejected
 	rejected("link('p_low_1')", 'NG103', qr/is a partition of "p_low"/, 'a partition of that');
 }
 
+# arguments that are null
+foreach my $call ('linked(NULL)', 'retry(NULL)', q{retry(NULL, 'key')},
+	'sync_notion(ARRAY[NULL]::regclass[])')
+{
+	rejected($call, '22004', qr/argument "table" must not be null/, $call);
+}
+is($node->sql(q{SELECT angles.retry('f')}), 0, 'K1: retry() without a key is about all rows');
+
 done_testing();
