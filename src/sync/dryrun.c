@@ -32,7 +32,8 @@ typedef struct DryCounts
 } DryCounts;
 
 static void dry_run_link(Link *link, DryCounts *counts);
-static int	pending_entries(Link *link, int64 offset, Entry **entries);
+static int	dry_run_batch(Link *link, Portal pending, DryCounts *counts);
+static Entry *take_entry(Link *link, uint64 row);
 static void count_plan(Link *link, Entry *entry, DryCounts *counts);
 
 PG_FUNCTION_INFO_V1(angles_dry_run);
@@ -82,72 +83,87 @@ angles_dry_run(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/*
+ * What the worker would look at: the captured keys and the queue, without what waits for a person.
+ * They are sorted once, by a cursor; each batch has memory of its own, that of its SPI connection.
+ */
 static void
 dry_run_link(Link *link, DryCounts *counts)
 {
-	Entry	  **entries = palloc(DRY_BATCH * sizeof(Entry *));
-	int64		offset = 0;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(link->id)};
+	Portal		pending;
 	int			n;
 
-	while ((n = pending_entries(link, offset, entries)) > 0)
+	pending = SPI_cursor_open_with_args(NULL,
+										"SELECT k.key, p.page_id, COALESCE(p.state, ''), p.base,"
+										" p.base_local, k.approved"
+										" FROM (SELECT key, bool_or(approved) AS approved FROM"
+										"  (SELECT c.key, c.op = 'A' AS approved"
+										"   FROM angles.change_log c"
+										"   WHERE c.link_id = $1 AND c.op IN ('T', 'D', 'Y', 'A')"
+										"   UNION ALL SELECT q.key, COALESCE(q.class, '') ="
+										"    'approved' FROM angles.queue_entries q"
+										"   WHERE q.link_id = $1"
+										"    AND q.state NOT IN ('parked', 'held')) u"
+										"  GROUP BY key) k"
+										" LEFT JOIN angles.pages p"
+										"  ON p.link_id = $1 AND p.key = k.key"
+										" ORDER BY k.key COLLATE \"C\"",
+										1, types, values, NULL, false, 0);
+	do
 	{
-		ErrorData  *error = angles_load_rows(link, n, entries);
-
-		if (error != NULL)
-			ReThrowError(error);
-		angles_resolve_relations(n, entries);
-		for (int i = 0; i < n; i++)
-			count_plan(link, entries[i], counts);
-		offset += n;
+		if (SPI_connect() != SPI_OK_CONNECT)
+			elog(ERROR, "SPI_connect failed");
+		n = dry_run_batch(link, pending, counts);
+		SPI_finish();
 		CHECK_FOR_INTERRUPTS();
-	}
+	} while (n == DRY_BATCH);
+	SPI_cursor_close(pending);
 }
 
-/*
- * What the worker would look at: the captured keys and the queue, without what waits for a person.
- */
+/* Counts the plans of the next entries; returns how many there were. */
 static int
-pending_entries(Link *link, int64 offset, Entry **entries)
+dry_run_batch(Link *link, Portal pending, DryCounts *counts)
 {
-	static SPIPlanPtr plan = NULL;
-	Oid			types[3] = {INT4OID, INT8OID, INT4OID};
-	Datum		values[3] = {Int32GetDatum(link->id), Int64GetDatum(offset),
-	Int32GetDatum(DRY_BATCH)};
+	Entry	   *entries[DRY_BATCH];
+	ErrorData  *error;
 	int			n;
 
-	n = angles_spi_exec(&plan,
-						"SELECT k.key, p.page_id, COALESCE(p.state, ''), p.base, p.base_local,"
-						" COALESCE(k.approved, false)"
-						" FROM (SELECT key, bool_or(approved) AS approved FROM"
-						"  (SELECT c.key, c.op = 'A' AS approved FROM angles.change_log c"
-						"   WHERE c.link_id = $1 AND c.op IN ('T', 'D', 'Y', 'A')"
-						"   UNION ALL SELECT q.key, q.class = 'approved' FROM "
-						"angles.queue_entries q"
-						"   WHERE q.link_id = $1 AND q.state NOT IN ('parked', 'held')) u"
-						"  GROUP BY key ORDER BY key COLLATE \"C\" OFFSET $2 LIMIT $3) k"
-						" LEFT JOIN angles.pages p ON p.link_id = $1 AND p.key = k.key",
-						3, types, values, NULL, SPI_OK_SELECT);
+	SPI_cursor_fetch(pending, true, DRY_BATCH);
+	n = SPI_processed;
+	if (n == 0)
+		return 0;
 	for (int i = 0; i < n; i++)
-	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		Entry	   *entry = palloc0(sizeof(Entry));
-		char	   *state = angles_spi_text(i, 3, CurrentMemoryContext);
-		bool		isnull;
-		Datum		datum;
-
-		entry->link_id = link->id;
-		entry->key = angles_spi_text(i, 1, CurrentMemoryContext);
-		entry->page_id = angles_spi_text(i, 2, CurrentMemoryContext);
-		entry->page_state = angles_page_state(state);
-		datum = SPI_getbinval(tuple, desc, 4, &isnull);
-		entry->base = isnull ? NULL : DatumGetJsonbPCopy(datum);
-		datum = SPI_getbinval(tuple, desc, 5, &isnull);
-		entry->base_local = isnull ? NULL : DatumGetJsonbPCopy(datum);
-		entry->approved = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
-		entries[i] = entry;
-	}
+		entries[i] = take_entry(link, i);
+	error = angles_load_rows(link, n, entries);
+	if (error != NULL)
+		ReThrowError(error);
+	angles_resolve_relations(n, entries);
+	for (int i = 0; i < n; i++)
+		count_plan(link, entries[i], counts);
 	return n;
+}
+
+static Entry *
+take_entry(Link *link, uint64 row)
+{
+	HeapTuple	tuple = SPI_tuptable->vals[row];
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	Entry	   *entry = palloc0(sizeof(Entry));
+	bool		isnull;
+	Datum		datum;
+
+	entry->link_id = link->id;
+	entry->key = angles_spi_text(row, 1, CurrentMemoryContext);
+	entry->page_id = angles_spi_text(row, 2, CurrentMemoryContext);
+	entry->page_state = angles_page_state(angles_spi_text(row, 3, CurrentMemoryContext));
+	datum = SPI_getbinval(tuple, desc, 4, &isnull);
+	entry->base = isnull ? NULL : DatumGetJsonbPCopy(datum);
+	datum = SPI_getbinval(tuple, desc, 5, &isnull);
+	entry->base_local = isnull ? NULL : DatumGetJsonbPCopy(datum);
+	entry->approved = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
+	return entry;
 }
 
 static void

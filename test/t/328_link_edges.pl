@@ -97,4 +97,26 @@ foreach my $call ('linked(NULL)', 'retry(NULL)', q{retry(NULL, 'key')},
 }
 is($node->sql(q{SELECT angles.retry('f')}), 0, 'K1: retry() without a key is about all rows');
 
+# a dry run of more rows than one batch
+{
+	my $counts = q{SELECT created || ' ' || updated || ' ' || trashed || ' ' || unchanged
+		FROM angles.sync_notion(ARRAY['many'::regclass], dry_run => true)};
+	$node->sql(q{CREATE TABLE many (id int PRIMARY KEY, title text, n int);
+		INSERT INTO many SELECT g, 'row', g FROM generate_series(1, 30) g});
+	link_table($node, 'many');
+	is($node->sql($counts), '0 0 0 0', 'K3: dry run: nothing is pending');
+	$node->sql("SELECT angles.pause('many')");
+	$node->sql(q{
+		INSERT INTO many SELECT g, 'row ' || g, g FROM generate_series(1001, 3000) g;
+		UPDATE many SET n = 0 WHERE id <= 10;
+		DELETE FROM many WHERE id BETWEEN 11 AND 15;
+		UPDATE many SET n = 0 WHERE id = 16;
+		UPDATE many SET n = 16 WHERE id = 16});
+	is($node->sql($counts), '2000 10 5 1', 'K3: dry run: of 2,016 pending rows each counts once');
+	$node->wait_sql('SELECT count(*) = 0 FROM angles.change_log', 'folded');
+	is($node->sql($counts), '2000 10 5 1', 'K3: dry run: in the queue as in the log');
+	is($node->sql("SELECT (keys -> 0 ->> 'key') || ' ' || jsonb_array_length(keys)
+		FROM angles.dry_run('many'::regclass)"), '1 100', 'K3: dry run: it names the first keys');
+}
+
 done_testing();
