@@ -23,6 +23,8 @@ CREATE TABLE angles.links (
 	wishes			jsonb,
 	title_column	name,
 	key_columns		name[] NOT NULL,
+	attrelid		oid,
+	attnames		name[],
 	state			text NOT NULL CHECK (state IN ('creating', 'binding', 'pushing', 'active', 'unlinked')),
 	paused			boolean NOT NULL DEFAULT false,
 	pause_reason	text,
@@ -41,6 +43,8 @@ CREATE TABLE angles.links (
 );
 COMMENT ON TABLE angles.links IS 'one row for each table that is or was linked';
 COMMENT ON COLUMN angles.links.mark_epoch IS 'the epoch that this server wrote into the description in Notion; null: to be taken over';
+COMMENT ON COLUMN angles.links.attnames IS 'what the table''s columns were called, by number, when the link was made or altered last';
+COMMENT ON COLUMN angles.links.attrelid IS 'the oid the table had then; in a restored dump it has another one, and the numbers do not hold';
 SELECT pg_catalog.pg_extension_config_dump('angles.links', '');
 SELECT pg_catalog.pg_extension_config_dump('angles.links_id_seq', '');
 

@@ -45,6 +45,7 @@
 #include "sync/changelog.h"
 #include "sync/linkmap.h"
 #include "sync/mapping.h"
+#include "sync/relink.h"
 #include "worker/worker.h"
 
 /* The arguments of link() in the order of its SQL signature; see 30_sync.sql. */
@@ -176,7 +177,8 @@ carry_out(FunctionCallInfo fcinfo, LinkWish *wish, int32 before)
 	int			context;
 
 	check_filter(wish);
-	map = angles_linkmap_make(wish->relid, wish->mapping, wish->title_column);
+	map = angles_linkmap_make(wish->relid, wish->mapping, wish->title_column,
+							  angles_relink_read(before));
 	if (!wish->altering)
 		find_place(wish, before != 0);
 	if (!wish->dry_run)
@@ -312,10 +314,15 @@ read_changes(FunctionCallInfo fcinfo, LinkWish *wish, int32 link_id)
 	bool		isnull;
 	Datum		datum;
 
-	if (SPI_execute_with_args("SELECT COALESCE(wishes, '{}') || COALESCE($2, '{}'),"
-							  " COALESCE($3, title_column), filter, on_local_delete, direction,"
+	/* columns may be called otherwise by now, or be gone */
+	if (SPI_execute_with_args("SELECT COALESCE((SELECT jsonb_object_agg(n.now, w.value)"
+							  "  FROM jsonb_each(l.wishes) w, LATERAL (SELECT "
+							  ANGLES_COLUMN_NOW("attname", "w.key") "::text AS now) n"
+							  "  WHERE n.now IS NOT NULL), '{}') || COALESCE($2, '{}'),"
+							  " COALESCE($3, " ANGLES_COLUMN_NOW("attname", "l.title_column") "),"
+							  " filter, on_local_delete, direction,"
 							  " conflict, on_notion_delete, settle, preflight"
-							  " FROM angles.links WHERE id = $1",
+							  " FROM angles.links l WHERE id = $1",
 							  3, types, values, nulls, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read angles.links");
 	datum = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
@@ -580,7 +587,10 @@ write_columns(int32 link_id, const LinkMap *map)
 	TEXTARRAYOID, OIDOID, TEXTARRAYOID};
 
 	run_sql("UPDATE angles.links SET push_total = (SELECT GREATEST(c.reltuples, 0)::bigint"
-			" FROM pg_class c WHERE c.oid = relid) WHERE id = $1", 1, types,
+			" FROM pg_class c WHERE c.oid = relid), attrelid = relid, attnames = ARRAY(SELECT"
+			" CASE WHEN NOT a.attisdropped THEN a.attname END FROM pg_attribute a"
+			" WHERE a.attrelid = relid AND a.attnum > 0 ORDER BY a.attnum)"
+			" WHERE id = $1", 1, types,
 			(Datum[]) {Int32GetDatum(link_id)}, NULL, SPI_OK_UPDATE);
 	foreach(lc, map->rows)
 	{

@@ -30,6 +30,7 @@
 #include "core/json.h"
 #include "sync/linkmap.h"
 #include "sync/mapping.h"
+#include "sync/relink.h"
 
 /* Words in a column's name that make its values look like credentials. */
 #define SECRET_NAMES "(passw|secret|token|api_?key|private_?key|access_?key|credential)"
@@ -53,7 +54,7 @@ static MapRow *row_of_column(LinkMap *map, const char *name);
 static List *check_options(Oid relid, AttrNumber attnum);
 static List *options_of_expression(Node *node);
 static void look_for_secrets(LinkMap *map, MapRow *row, bool named);
-static void choose_title(LinkMap *map, const char *title_column);
+static void choose_title(LinkMap *map, const char *title_column, int title_before);
 static void add_key(LinkMap *map);
 static void check_names(LinkMap *map);
 static void check_partitions(Oid relid, char kind);
@@ -174,7 +175,8 @@ refuse(Oid relid, const char *why, const char *hint)
 }
 
 LinkMap *
-angles_linkmap_make(Oid relid, Jsonb *wishes, const char *title_column)
+angles_linkmap_make(Oid relid, Jsonb *wishes, const char *title_column,
+					const LinkBefore *before)
 {
 	LinkMap    *map = palloc0(sizeof(LinkMap));
 
@@ -183,8 +185,9 @@ angles_linkmap_make(Oid relid, Jsonb *wishes, const char *title_column)
 	add_columns(map, wishes);
 	check_wishes(map, wishes);
 	add_relations(map);
-	choose_title(map, title_column);
+	choose_title(map, title_column, angles_relink_title(before));
 	add_key(map);
+	angles_relink_names(map, before);
 	check_names(map);
 	return map;
 }
@@ -283,6 +286,7 @@ apply_wish(MapRow *row, Jsonb *wishes, bool *named)
 	if (wish.type == jbvString)
 	{
 		row->c.property_name = pnstrdup(wish.val.string.val, wish.val.string.len);
+		row->named = true;
 		return;
 	}
 	object = wish.type == jbvBinary ? wish.val.binary.data : NULL;
@@ -295,7 +299,10 @@ apply_wish(MapRow *row, Jsonb *wishes, bool *named)
 	name = angles_json_get_text(object, "property");
 	type = angles_json_get_text(object, "type");
 	if (name != NULL)
+	{
 		row->c.property_name = name;
+		row->named = true;
+	}
 	if (type == NULL)
 		return;
 	if (!angles_codec_allowed(&row->c, angles_codec_type(type), &reason))
@@ -306,6 +313,7 @@ apply_wish(MapRow *row, Jsonb *wishes, bool *named)
 				 reason ? errdetail("%s", reason) : 0,
 				 errhint("Leave \"type\" out, or look at the mapping with dry_run => true.")));
 	row->c.type = angles_codec_type(type);
+	row->typed = true;
 	row->included = true;
 	row->remark = NULL;
 }
@@ -533,8 +541,12 @@ add_relation(LinkMap *map, Oid target, ArrayType *from, ArrayType *to, const cha
 
 /* ---- title and key ---- */
 
+/*
+ * Nobody's wish: the column that was the title stays it, and where the key was the title, it stays
+ * that. Else a column of a usual name, else the first one of text.
+ */
 static void
-choose_title(LinkMap *map, const char *title_column)
+choose_title(LinkMap *map, const char *title_column, int title_before)
 {
 	static const char *const usual[] = {"title", "name", "subject", "headline", "summary", "label",
 	"full_name", "display_name", "description"};
@@ -556,6 +568,16 @@ choose_title(LinkMap *map, const char *title_column)
 					 reason ? errdetail("%s", reason) : 0,
 					 errhint("Name a text column of table \"%s\".", get_rel_name(map->relid))));
 		title->included = true;
+	}
+	else if (title_before == 0)
+		return;
+	foreach(lc, map->rows)
+	{
+		MapRow	   *row = (MapRow *) lfirst(lc);
+
+		if (title == NULL && row->included && row->c.attnum == title_before &&
+			row->c.type == ANGLES_PROP_RICH_TEXT)
+			title = row;
 	}
 	for (int i = 0; title == NULL && i < lengthof(usual); i++)
 	{

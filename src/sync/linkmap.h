@@ -20,6 +20,9 @@ typedef struct MapRow
 	bool		included;
 	bool		is_key;
 	bool		is_title;
+	bool		named;			/* the mapping names its property */
+	bool		typed;			/* ... or its type */
+	bool		kept;			/* it has the property that it had before */
 	Oid			ref_relid;		/* RELATION */
 	List	   *ref_names;		/* RELATION: columns of the foreign key */
 	char	   *remark;			/* for people, NULL: none */
@@ -33,6 +36,8 @@ typedef struct LinkMap
 	List	   *rows;			/* of MapRow * */
 } LinkMap;
 
+struct LinkBefore;				/* relink.h */
+
 /*
  * Refuses, with an error that says why (ERRCODE_ANGLES_CANNOT_LINK), a relation that cannot be
  * linked: not a table, temporary, unlogged, of the system, of angles, not owned by the caller,
@@ -45,7 +50,9 @@ extern void angles_linkmap_check_table(Oid relid);
  * Makes the mapping. "wishes" is the argument "mapping" of link() (NULL: none): for each column
  * null (leave it out), "property name", or {"property": name, "type": type}. Errors
  * (ERRCODE_ANGLES_BAD_MAPPING) for unknown columns, unknown or impossible types, names used twice.
+ * What the wishes leave open is as it was before.
  */
-extern LinkMap *angles_linkmap_make(Oid relid, Jsonb *wishes, const char *title_column);
+extern LinkMap *angles_linkmap_make(Oid relid, Jsonb *wishes, const char *title_column,
+									const struct LinkBefore *before);
 
 #endif							/* ANGLES_LINKMAP_H */

@@ -13,6 +13,51 @@ use SyncTest;
 my $sim = start_simulator();
 my $node = new_cluster('main', sim => $sim);
 
+# Returns when the rows of a table flow again after alter_link() or link().
+sub settled
+{
+	my ($table) = @_;
+	$node->wait_sql("SELECT state = 'active' FROM angles.links WHERE relid = '$table'::regclass",
+		"$table is active");
+	drained($node);
+}
+
+# Calls alter_link(), and returns the writes to pages that it leads to.
+sub altered
+{
+	my ($table, $args) = @_;
+	my $before = $sim->ledger;
+	$node->sql("SELECT count(*) FROM angles.alter_link('$table'" . ($args ? ", $args" : '') . ')');
+	settled($table);
+	return writes($sim, $before);
+}
+
+# Returns "name:type" of all properties in Notion, sorted.
+sub properties
+{
+	my ($table) = @_;
+	my $source = $sim->call('GET', '/v1/data_sources/'
+		. $node->sql("SELECT data_source_id FROM angles.links WHERE relid = '$table'::regclass"));
+	return join(' ', sort map { "$_:$source->{properties}{$_}{type}" } keys %{ $source->{properties} });
+}
+
+# Returns what is open about a link.
+sub problems
+{
+	my ($table) = @_;
+	return $node->sql("SELECT COALESCE(string_agg(a.title || ' ' || COALESCE(a.detail, ''), '; '), '')
+		FROM angles.alerts a JOIN angles.links l ON a.fingerprint LIKE '%:' || l.id
+		WHERE closed_at IS NULL AND l.relid = '$table'::regclass");
+}
+
+# Returns the ids of the pages by the value of a property.
+sub ids_by
+{
+	my ($table, $property) = @_;
+	return join(' ', map { "$_->{$property}=$_->{_id}" }
+		sort { $a->{$property} cmp $b->{$property} } pages($node, $sim, $table));
+}
+
 sub rejected
 {
 	my ($call, $sqlstate, $pattern, $name) = @_;
@@ -117,6 +162,95 @@ is($node->sql(q{SELECT angles.retry('f')}), 0, 'K1: retry() without a key is abo
 	is($node->sql($counts), '2000 10 5 1', 'K3: dry run: in the queue as in the log');
 	is($node->sql("SELECT (keys -> 0 ->> 'key') || ' ' || jsonb_array_length(keys)
 		FROM angles.dry_run('many'::regclass)"), '1 100', 'K3: dry run: it names the first keys');
+	$node->sql("SELECT angles.unlink('many')");
+}
+
+# columns that are renamed keep their properties
+{
+	$node->sql(q{
+		CREATE TABLE author (id int PRIMARY KEY, name text);
+		CREATE TABLE book (id int PRIMARY KEY, title text, n int, notes text, pages int,
+			author int REFERENCES author, also int REFERENCES author);
+		INSERT INTO author VALUES (1, 'a'), (2, 'b');
+		INSERT INTO book VALUES (1, 't', 5, 'private', 7, 1, 2)});
+	link_table($node, 'author');
+	link_table($node, 'book', q{mapping => '{"notes": null, "pages": "Length", "also": null}'});
+	my $properties = properties('book');
+	$node->sql(q{
+		ALTER TABLE book RENAME COLUMN n TO number;
+		ALTER TABLE book RENAME COLUMN title TO headline;
+		ALTER TABLE book RENAME COLUMN author TO writer;
+		ALTER TABLE book RENAME COLUMN notes TO remarks;
+		ALTER TABLE book RENAME COLUMN pages TO leaves;
+		ALTER TABLE book DROP COLUMN also;
+		ALTER TABLE book ADD COLUMN name text DEFAULT 'x'});
+	my @w = altered('book', q{mapping => '{"name": null}'});
+	is(scalar @w, 0, 'I3: alter_link() after RENAME COLUMN sends nothing');
+	is(properties('book'), $properties, 'I3: and makes no property beside the one that is there');
+	is($node->sql(q{SELECT string_agg(attname || '=' || property_name, ' ' ORDER BY attname)
+		FROM angles.link_columns c JOIN angles.links l ON l.id = c.link_id
+		WHERE relid = 'book'::regclass}),
+		'headline=title id=id leaves=Length number=n writer=author',
+		'I3: columns are known by their names of now, and what was left out stays left out');
+	$node->sql(q{UPDATE book SET number = 6, headline = 'u', leaves = 8, writer = 2, remarks = 'r'});
+	drained($node);
+	my ($page) = pages($node, $sim, 'book');
+	my ($author) = grep { $_->{id} eq '2' } pages($node, $sim, 'author');
+	is("$page->{n} $page->{title} $page->{Length} $page->{author}", "6 u 8 $author->{_id}",
+		'I3: values, title and relation arrive where they did');
+	is(problems('book'), '', 'I3: and nothing is wrong');
+
+	@w = altered('book', q{mapping => '{"number": "Count"}'});
+	is((pages($node, $sim, 'book'))[0]{Count}, 6, 'I3: unless the mapping says otherwise');
+	$node->sql('ALTER TABLE book RENAME COLUMN number TO headline_; ALTER TABLE book RENAME COLUMN headline TO number;
+		ALTER TABLE book RENAME COLUMN headline_ TO headline');
+	is(scalar altered('book'), 0, 'I3: two columns that change their names send nothing');
+	is(problems('book'), '', 'I3: and nothing is wrong then either');
+
+	# the title moves to another column, the title of the data source does not
+	altered('book', q{title_column => 'remarks', mapping => '{"remarks": {"type": "rich_text"}}'});
+	($page) = pages($node, $sim, 'book');
+	is("$page->{title} $page->{Count}", 'r 6', 'I3: another title column');
+	is($page->{number}, 'u', 'I3: the former title gets a property of its own');
+	is(problems('book'), '', 'I3: which the data source can have');
+
+	# the key is the title, and a column of text comes later
+	$node->sql('CREATE TABLE bare (id int PRIMARY KEY, n int); INSERT INTO bare VALUES (1, 1)');
+	link_table($node, 'bare');
+	$node->sql(q{ALTER TABLE bare ADD COLUMN name text DEFAULT 'later'});
+	altered('bare');
+	($page) = pages($node, $sim, 'bare');
+	is(problems('bare') . "$page->{id} $page->{name}", '1 later', 'I3: a title that is the key stays it');
+	altered('bare', q{title_column => 'name'});
+	($page) = pages($node, $sim, 'bare');
+	is(problems('bare') . "$page->{id} $page->{'id key'}", 'later 1', 'I3: until another one is asked for');
+}
+
+# a key column that is renamed is the same key
+foreach my $table ('renamed', 'renamed_two')
+{
+	my $key = $table eq 'renamed' ? 'id' : 'id, area';
+	$node->sql("CREATE TABLE $table (id int, area text, title text, PRIMARY KEY ($key));
+		INSERT INTO $table SELECT g, 'x', 'row ' || g FROM generate_series(1, 3) g");
+	link_table($node, $table, q{title_column => 'title'});
+	my $ids = ids_by($table, 'title');
+	my $properties = properties($table);
+	$node->sql("ALTER TABLE $table RENAME COLUMN id TO number; UPDATE $table SET title = title || '!'");
+	$node->wait_sql("SELECT count(*) = 1 FROM angles.alerts WHERE closed_at IS NULL AND title LIKE '%$table %paused%'",
+		"$table is paused");
+	my @w = altered($table);
+	is(join(' ', map { $_->{method} } @w), 'PATCH PATCH PATCH', "A7: $table: what was queued is sent");
+	(my $now = $ids) =~ s/=/!=/g;
+	is(ids_by($table, 'title'), $now, "A7: $table: to the same pages");
+	is(properties($table), $properties, "A7: $table: with the same properties");
+	is(problems($table), '', "A7: $table: nothing is paused any more");
+	$node->sql("UPDATE $table SET number = 30 WHERE number = 3");
+	drained($node);
+	$node->sql("SELECT angles.unlink('$table'); ALTER TABLE $table RENAME COLUMN number TO id");
+	my $before = $sim->ledger;
+	link_table($node, $table, q{title_column => 'title'});
+	is(scalar(writes($sim, $before)), 0, "A7: $table: renamed while it is not linked: nothing is sent");
+	is(ids_by($table, 'title'), $now, "A7: $table: the pages are the same");
 }
 
 done_testing();
