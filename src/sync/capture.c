@@ -32,6 +32,7 @@
 #include "core/errors.h"
 #include "core/guc.h"
 #include "core/json.h"
+#include "sync/capture.h"
 #include "sync/changelog.h"
 #include "sync/sync.h"
 
@@ -71,6 +72,8 @@ static Move *move = NULL;
 
 static Target *find_target(TriggerData *trigger);
 static void build_target(Target *target, TriggerData *trigger);
+static void set_key_column(KeyColumn *key, AttrNumber attnum, TupleDesc desc,
+						   MemoryContext context);
 static Oid	root_relation(Oid trigger_oid, Oid relid);
 static AttrNumber resolve_column(Oid linked_then, Oid root, Relation rel, const char *attnum,
 								 const char *name);
@@ -233,25 +236,29 @@ build_target(Target *target, TriggerData *trigger)
 		}
 		else
 		{
-			KeyColumn  *key = &target->keys[i];
-			Oid			type;
-			Oid			output;
-			bool		varlena;
-
 			/* the user's statement goes on; the worker will find the key gone and pause the link */
 			if (attnum == InvalidAttrNumber)
 			{
 				target->n_keys = 0;
 				break;
 			}
-			type = getBaseType(TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid);
-			getTypeOutputInfo(type, &output, &varlena);
-			fmgr_info_cxt(output, &key->output, target->context);
-			key->attnum = attnum;
-			key->pinned = output_depends_on_settings(type);
+			set_key_column(&target->keys[i], attnum, RelationGetDescr(rel), target->context);
 		}
 	}
 	target->valid = true;
+}
+
+static void
+set_key_column(KeyColumn *key, AttrNumber attnum, TupleDesc desc, MemoryContext context)
+{
+	Oid			type = getBaseType(TupleDescAttr(desc, attnum - 1)->atttypid);
+	Oid			output;
+	bool		varlena;
+
+	getTypeOutputInfo(type, &output, &varlena);
+	fmgr_info_cxt(output, &key->output, context);
+	key->attnum = attnum;
+	key->pinned = output_depends_on_settings(type);
 }
 
 /* A trigger of a partition is a clone; returns the table that the first of its ancestors is on. */
@@ -356,6 +363,17 @@ row_key(const Target *target, HeapTuple tuple, TupleDesc desc)
 	}
 	appendStringInfoChar(&buf, ']');
 	return buf.data;
+}
+
+char *
+angles_capture_key_text(HeapTuple tuple, TupleDesc desc, int n, const AttrNumber *attnums)
+{
+	KeyColumn	keys[INDEX_MAX_KEYS];
+	Target		target = {.n_keys = n, .keys = keys};
+
+	for (int i = 0; i < n; i++)
+		set_key_column(&keys[i], attnums[i], desc, CurrentMemoryContext);
+	return row_key(&target, tuple, desc);
 }
 
 /* Returns the text of a key as the worker would write it, whatever the settings of the session. */

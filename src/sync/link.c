@@ -23,8 +23,6 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
-#include "parser/parser.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -43,8 +41,10 @@
 #include "core/shmem.h"
 #include "notion/api.h"
 #include "sync/changelog.h"
+#include "sync/filter.h"
 #include "sync/linkmap.h"
 #include "sync/mapping.h"
+#include "sync/rekey.h"
 #include "sync/relink.h"
 #include "worker/worker.h"
 
@@ -55,9 +55,6 @@ enum
 	ARG_FILTER, ARG_CONFLICT, ARG_LOCAL_DELETE, ARG_NOTION_DELETE, ARG_SETTLE, ARG_PREFLIGHT,
 	ARG_DRY_RUN
 };
-
-#define FILTER_HINT \
-	"Give one condition on columns of the table, as after WHERE: filter => 'NOT confidential'."
 
 typedef struct LinkWish
 {
@@ -84,9 +81,6 @@ static char *text_arg(FunctionCallInfo fcinfo, int n);
 static void one_of(const char *argument, const char *value, const char *allowed,
 				   const char *built);
 static void not_built(const char *argument, const char *value);
-static void check_filter(LinkWish *wish);
-static bool is_one_expression(const char *text);
-static void filter_error_callback(void *arg);
 static void find_place(LinkWish *wish, bool known_before);
 static bool nothing_is_linked(void);
 static int32 earlier_link(Oid relid, bool *linked);
@@ -171,14 +165,24 @@ angles_alter_link(PG_FUNCTION_ARGS)
 static void
 carry_out(FunctionCallInfo fcinfo, LinkWish *wish, int32 before)
 {
+	LinkBefore *was = angles_relink_read(before);
 	LinkMap    *map;
+	bool		rekey;
 	int32		link_id;
 	Oid			caller;
 	int			context;
 
-	check_filter(wish);
-	map = angles_linkmap_make(wish->relid, wish->mapping, wish->title_column,
-							  angles_relink_read(before));
+	if (wish->filter != NULL)
+		wish->filter = angles_filter_check(wish->relid, wish->filter);
+	map = angles_linkmap_make(wish->relid, wish->mapping, wish->title_column, was);
+	rekey = angles_relink_key_changed(was, map);
+	if (rekey)
+	{
+		MapRow	   *key = (MapRow *) linitial(map->rows);
+
+		angles_rekey_check(was, map);
+		key->remark = psprintf("%s; pages follow their rows from the former key", key->remark);
+	}
 	if (!wish->altering)
 		find_place(wish, before != 0);
 	if (!wish->dry_run)
@@ -187,6 +191,8 @@ carry_out(FunctionCallInfo fcinfo, LinkWish *wish, int32 before)
 		LockRelationOid(wish->relid, ShareRowExclusiveLock);
 		GetUserIdAndSecContext(&caller, &context);
 		SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
+		if (rekey)
+			angles_rekey(was, map);
 		link_id = write_link(wish, map, before);
 		write_columns(link_id, map);
 		make_triggers(link_id, wish, map);
@@ -378,76 +384,6 @@ not_built(const char *argument, const char *value)
 					"not got",
 					argument, value),
 			 errhint("Leave the argument out.")));
-}
-
-/*
- * A filter that is not one condition is found now and not in a worker's log. It is put between
- * parentheses everywhere, so the text must be a whole expression by itself, or it could close them.
- */
-static void
-check_filter(LinkWish *wish)
-{
-	char	   *sql;
-	ErrorContextCallback callback = {.callback = filter_error_callback};
-
-	if (wish->filter == NULL)
-		return;
-	/* a comment at the end of it must not go on over what comes next */
-	if (strstr(wish->filter, "--") != NULL && wish->filter[strlen(wish->filter) - 1] != '\n')
-		wish->filter = psprintf("%s\n", wish->filter);
-	callback.arg = wish->filter;
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
-	if (!is_one_expression(wish->filter))
-		ereport(ERROR,
-				(errcode(ERRCODE_ANGLES_BAD_MAPPING),
-				 errmsg("the filter is not one condition"),
-				 errhint(FILTER_HINT)));
-	error_context_stack = callback.previous;
-
-	sql = psprintf("SELECT FROM %s WHERE (%s) LIMIT 0", angles_link_from(wish->relid),
-				   wish->filter);
-	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT)
-		ereport(ERROR,
-				(errcode(ERRCODE_ANGLES_BAD_MAPPING),
-				 errmsg("the filter is not one condition"),
-				 errhint(FILTER_HINT)));
-}
-
-/* Whether the text is one expression and nothing after it: no list, no alias, no ORDER BY. */
-static bool
-is_one_expression(const char *text)
-{
-	List	   *parsed = raw_parser(text, RAW_PARSE_PLPGSQL_EXPR);
-	SelectStmt *select = castNode(SelectStmt, linitial_node(RawStmt, parsed)->stmt);
-	ResTarget  *target;
-
-	if (list_length(select->targetList) != 1 || select->distinctClause != NIL ||
-		select->fromClause != NIL || select->whereClause != NULL || select->groupClause != NIL ||
-		select->havingClause != NULL || select->windowClause != NIL || select->sortClause != NIL ||
-		select->limitOffset != NULL || select->limitCount != NULL || select->lockingClause != NIL)
-		return false;
-	target = linitial_node(ResTarget, select->targetList);
-	return target->name == NULL;
-}
-
-/* What does not parse is shown as the filter that it is, not as a place in the caller's query. */
-static void
-filter_error_callback(void *arg)
-{
-	int			position = geterrposition();
-
-	if (geterrcode() != ERRCODE_SYNTAX_ERROR)
-		return;
-	errcode(ERRCODE_ANGLES_BAD_MAPPING);
-	errhint(FILTER_HINT);
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(position);
-		internalerrquery((const char *) arg);
-	}
-	errcontext("filter of angles.link()");
 }
 
 /* Where the pages live: a data source that exists, or a page under which a database is made. */

@@ -166,19 +166,18 @@ property_of(const LinkMap *map, MapRow *row, const LinkBefore *before)
 	property = find_property(before, row->c.attnum, row->c.type);
 	if (property != NULL)
 		return property->ref_relid == row->ref_relid ? property : NULL;
-	/* the column that was the key: its property holds text, so it stays one */
-	if (row->ref_names == NIL && !row->typed && list_length(before->key_attnums) == 1 &&
+	/* a property of text holds anything: the column was the key, or it was text itself */
+	if (row->ref_names != NIL || row->typed)
+		return NULL;
+	property = find_property(before, row->c.attnum, ANGLES_PROP_RICH_TEXT);
+	if (property == NULL && list_length(before->key_attnums) == 1 &&
 		linitial_int(before->key_attnums) == row->c.attnum)
-	{
 		property = find_key_property(before);
-		if (property != NULL && property->type == ANGLES_PROP_RICH_TEXT)
-		{
-			row->c.type = ANGLES_PROP_RICH_TEXT;
-			row->c.options = NIL;
-			return property;
-		}
-	}
-	return NULL;
+	if (property == NULL || property->type != ANGLES_PROP_RICH_TEXT)
+		return NULL;
+	row->c.type = ANGLES_PROP_RICH_TEXT;
+	row->c.options = NIL;
+	return property;
 }
 
 /*

@@ -253,4 +253,229 @@ foreach my $table ('renamed', 'renamed_two')
 	is(ids_by($table, 'title'), $now, "A7: $table: the pages are the same");
 }
 
+# another primary key
+
+# Makes $key the primary key of a table.
+sub new_key
+{
+	my ($table, $key) = @_;
+	return "ALTER TABLE $table DROP CONSTRAINT ${table}_pkey; ALTER TABLE $table ADD PRIMARY KEY ($key);";
+}
+
+# Returns the property that holds the row's key.
+sub key_property
+{
+	my ($table) = @_;
+	return $node->sql("SELECT property_name FROM angles.link_columns c JOIN angles.links l ON l.id = c.link_id
+		WHERE relid = '$table'::regclass AND is_key");
+}
+
+# Tests that every page follows its row when the key becomes $key, by alter_link() or anew; $keys is
+# SQL for the text of the new key, $patches what has to be sent.
+sub follows
+{
+	my ($table, $key, $keys, $patches, $how, $args) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $name = "A7: $table: primary key ($key)" . ($how ? ", $how" : '');
+	my $ids = ids_by($table, 'title');
+	my $before = $sim->ledger;
+	$node->sql("BEGIN;" . new_key($table, $key)
+		. ($how ? "SELECT angles.unlink('$table'); SELECT count(*) FROM angles.link('$table'" : "SELECT count(*) FROM angles.alter_link('$table'")
+		. ($args ? ", $args" : '') . '); COMMIT');
+	settled($table);
+	my @w = writes($sim, $before);
+	is(ids_by($table, 'title'), $ids, "$name: each row has its page");
+	is(scalar(grep { $_->{method} ne 'PATCH' || exists $_->{body}{in_trash} } @w), 0,
+		"$name: none is made, none is trashed");
+	is(scalar @w, $patches, "$name: what had to be sent");
+	my $property = key_property($table);
+	is(join(' ', map { "$_->{title}=$_->{$property}" }
+			sort { $a->{title} cmp $b->{title} } pages($node, $sim, $table)),
+		$node->sql("SELECT string_agg(title || '=' || $keys, ' ' ORDER BY title COLLATE \"C\") FROM $table"),
+		"$name: property $property holds it");
+	is($node->sql("SELECT string_agg(key, ' ' ORDER BY key COLLATE \"C\") FROM angles.pages p
+		JOIN angles.links l ON l.id = p.link_id WHERE relid = '$table'::regclass"),
+		$node->sql("SELECT string_agg($keys, ' ' ORDER BY ($keys) COLLATE \"C\") FROM $table"),
+		"$name: pages go by it");
+	is(problems($table), '', "$name: nothing is paused");
+	# later changes find their pages
+	$node->sql("UPDATE $table SET note = COALESCE(note, '') || '+'");
+	drained($node);
+	is(join(' ', sort map { $_->{note} } pages($node, $sim, $table)),
+		$node->sql("SELECT string_agg(note, ' ' ORDER BY note COLLATE \"C\") FROM $table"),
+		"$name: later changes arrive");
+	is(ids_by($table, 'title'), $ids, "$name: at the same pages");
+}
+
+{
+	$node->sql(q{CREATE TABLE d (id int PRIMARY KEY, code text NOT NULL, title text, note text, at timestamptz NOT NULL);
+		INSERT INTO d SELECT g, 'C' || g, 'row ' || g, 'n', '2024-01-01 00:00+00'::timestamptz + g * interval '1 day'
+		FROM generate_series(1, 5) g});
+	link_table($node, 'd');
+	like($node->sql("BEGIN;" . new_key('d', 'code')
+		. q{SELECT remark FROM angles.alter_link('d', dry_run => true) WHERE "column" = 'code'; ROLLBACK}),
+		qr/pages follow their rows/, 'A7: another primary key: the dry run tells');
+	follows('d', 'code', 'code', 0);
+	is((pages($node, $sim, 'd'))[0]{id}, 1, 'A7: d: the former key keeps its property');
+	follows('d', 'id', 'id::text', 0);
+	follows('d', 'id', 'id::text', 0, 'linked again');
+	follows('d', 'code', 'code', 0, 'linked again');
+	follows('d', 'code, id', q{format('["%s", "%s"]', code, id)}, 5);
+	follows('d', 'id, code', q{format('["%s", "%s"]', id, code)}, 5);
+	follows('d', 'at', q{to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS"+00"')}, 5);
+	follows('d', 'id', 'id::text', 0);
+}
+
+# keys of then that are other rows' keys of now
+{
+	$node->sql(q{CREATE TABLE turn (id int PRIMARY KEY, code text NOT NULL, n int NOT NULL, title text, note text);
+		INSERT INTO turn VALUES (1, '2', 3, 'a'), (2, '3', 1, 'b'), (3, '1', 2, 'c'), (4, '4', 5, 'd'), (5, 'x', 4, 'e')});
+	link_table($node, 'turn', q{title_column => 'title'});
+	follows('turn', 'code', 'code', 0);
+	follows('turn', 'n', 'n::text', 5);
+	follows('turn', 'id', 'id::text', 0);
+}
+
+# what is under way when the key changes
+{
+	$node->sql(q{CREATE TABLE busy (id text PRIMARY KEY, code int NOT NULL, title text, note text);
+		INSERT INTO busy SELECT chr(96 + g), g, 'row ' || g, 'n' FROM generate_series(1, 9) g});
+	link_table($node, 'busy', q{title_column => 'title'});
+	my %id = map { $_->{title} => $_->{_id} } pages($node, $sim, 'busy');
+	$node->sql("SELECT angles.pause('busy')");
+	$node->sql(q{DELETE FROM busy WHERE id = 'a'; UPDATE busy SET note = 'm' WHERE id = 'b';
+		UPDATE busy SET id = 'z' WHERE id = 'c'; INSERT INTO busy VALUES ('new', 20, 'row 20', 'n'),
+		('never', 21, 'row 21', 'n'); DELETE FROM busy WHERE id = 'never'});
+	$node->wait_sql('SELECT count(*) = 0 FROM angles.change_log', 'folded');
+	my $before = $sim->ledger;
+	$node->sql(q{BEGIN; DELETE FROM busy WHERE id = 'd'; UPDATE busy SET id = 'y' WHERE id = 'e';
+		INSERT INTO busy VALUES ('d', 22, 'row 22', 'n');} . new_key('busy', 'code') . q{
+		SELECT count(*) FROM angles.alter_link('busy');
+		UPDATE busy SET note = 'l' WHERE code = 6; UPDATE busy SET code = 30 WHERE code = 7;
+		DELETE FROM busy WHERE code = 8; COMMIT});
+	settled('busy');
+	my @w = writes($sim, $before);
+	is(join(' ', map { "$_->{title}:$_->{note}" } sort { $a->{title} cmp $b->{title} } pages($node, $sim, 'busy')),
+		'row 2:m row 20:n row 22:n row 3:n row 5:n row 6:l row 7:n row 9:n',
+		'A7: changes under way when the key changes: the rows are the pages');
+	is($node->sql(q{SELECT string_agg(key, ' ' ORDER BY key) FROM angles.pages p
+		JOIN angles.links l ON l.id = p.link_id WHERE relid = 'busy'::regclass AND p.state = 'live'}),
+		'2 20 22 3 30 5 6 9', 'A7: changes under way: under their new keys');
+	my %now = map { $_->{title} => $_->{_id} } pages($node, $sim, 'busy');
+	is(scalar(grep { $now{"row $_"} ne $id{"row $_"} } 2, 3, 5, 6, 7, 9), 0, 'A7: changes under way: on their pages');
+	is(problems('busy'), '', 'A7: changes under way: nothing is paused');
+}
+
+# more renames than one fold takes, in which every key of then is another row's key of now
+{
+	my $rows = 1200;
+	my $text = "repeat(md5((%s)::text), 28)";
+	my ($id, $code) = (sprintf($text, 'g'), sprintf($text, "g % $rows + 1"));
+	$node->sql("CREATE TABLE ring (id text PRIMARY KEY, code text NOT NULL, title text, note text);
+		ALTER TABLE ring ALTER COLUMN id SET STORAGE EXTERNAL, ALTER COLUMN code SET STORAGE EXTERNAL;
+		INSERT INTO ring SELECT $id, $code, g, 'n' FROM generate_series(1, $rows) g");
+	link_table($node, 'ring', q{title_column => 'title'});
+	# nobody empties the log while somebody may write there
+	my $reader = $node->background_psql('postgres');
+	$reader->query_safe('BEGIN; LOCK angles.change_log_0 IN ROW EXCLUSIVE MODE');
+	follows('ring', 'code', 'code', 0);
+	cmp_ok($node->sql("SELECT pg_relation_size('angles.change_log_0') / 8192"), '>', 256,
+		'A7: ring: the log was longer than what is folded at once');
+	$reader->query_safe('ROLLBACK');
+	$reader->quit;
+}
+
+# a partitioned table, and one of which an older snapshot does not see all rows
+{
+	$node->sql(q{
+		CREATE TABLE parts (id int, area text, code int NOT NULL, title text, note text, PRIMARY KEY (area, id))
+			PARTITION BY LIST (area);
+		CREATE TABLE parts_a PARTITION OF parts FOR VALUES IN ('a');
+		CREATE TABLE parts_b (junk int, code int NOT NULL, note text, area text NOT NULL, title text, id int NOT NULL);
+		ALTER TABLE parts_b DROP COLUMN junk;
+		ALTER TABLE parts ATTACH PARTITION parts_b FOR VALUES IN ('b');
+		INSERT INTO parts SELECT g, CASE g % 2 WHEN 0 THEN 'a' ELSE 'b' END, 10 - g, 'row ' || g, 'n'
+		FROM generate_series(1, 6) g});
+	link_table($node, 'parts', q{title_column => 'title'});
+	follows('parts', 'area, code', q{format('["%s", "%s"]', area, code)}, 5);
+
+	$node->sql(q{CREATE TABLE late (id int PRIMARY KEY, code int NOT NULL, title text, note text);
+		INSERT INTO late VALUES (1, 2, 'a', 'n')});
+	link_table($node, 'late', q{title_column => 'title'});
+	my $session = $node->background_psql('postgres');
+	$session->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+	$node->sql(q{INSERT INTO late VALUES (2, 1, 'b', 'n')});
+	drained($node);
+	my $ids = ids_by('late', 'title');
+	my $before = $sim->ledger;
+	$session->query_safe(new_key('late', 'code') . q{SELECT count(*) FROM angles.alter_link('late'); COMMIT});
+	$session->quit;
+	settled('late');
+	is(ids_by('late', 'title'), $ids, 'A7: late: a row that the transaction does not see keeps its page');
+	is(scalar(creates($sim, $before)), 0, 'A7: late: no page is made');
+}
+
+# rows that point to the table
+{
+	$node->sql(q{
+		CREATE TABLE mother (id int PRIMARY KEY, code int NOT NULL, title text, note text);
+		CREATE TABLE child (id int PRIMARY KEY, title text, mother int REFERENCES mother);
+		INSERT INTO mother VALUES (1, 2, 'a', 'n'), (2, 1, 'b', 'n');
+		INSERT INTO child VALUES (1, 'one', 1)});
+	link_table($node, 'mother', q{title_column => 'title'});
+	link_table($node, 'child');
+	my ($page) = pages($node, $sim, 'child');
+	$node->sql('ALTER TABLE child DROP CONSTRAINT child_mother_fkey');
+	follows('mother', 'code', 'code::text', 2);
+	like(problems('child'), qr/mother: the primary key of "mother" changed.*alter_link/,
+		'A7: relations to it are paused, and it is told');
+	$node->sql('UPDATE child SET mother = 2; SELECT angles.reconcile($$child$$)');
+	$node->wait_sql(q{SELECT state = 'active' AND NOT reconcile FROM angles.links WHERE relid = 'child'::regclass},
+		'child was compared');
+	drained($node);
+	is((pages($node, $sim, 'child'))[0]{mother}, $page->{mother}, 'A7: no relation to another row is written');
+	$node->sql('UPDATE child SET mother = 1; ALTER TABLE child ADD FOREIGN KEY (mother) REFERENCES mother (code)');
+	altered('child');
+	is((pages($node, $sim, 'child'))[0]{mother}, (grep { $_->{title} eq 'b' } pages($node, $sim, 'mother'))[0]{_id},
+		'A7: alter_link() of that table follows the new key');
+	is(problems('child'), '', 'A7: and settles it');
+}
+
+# a key of which a column is gone
+{
+	$node->sql(q{CREATE TABLE lost (id int PRIMARY KEY, code text NOT NULL, title text, note text);
+		INSERT INTO lost SELECT g, 'C' || g, 'row ' || g, 'n' FROM generate_series(1, 3) g});
+	link_table($node, 'lost');
+	my $ids = ids_by('lost', 'title');
+	my $before = $sim->ledger;
+	$node->sql('ALTER TABLE lost DROP COLUMN id; ALTER TABLE lost ADD PRIMARY KEY (code)');
+	foreach my $call ("alter_link('lost')", "alter_link('lost', dry_run => true)")
+	{
+		rejected($call, 'NG103', qr/which page belongs to which row.*"id".*HINT:.*Add column "id" again/s,
+			"another primary key, the former one dropped: $call");
+	}
+	is(scalar(writes($sim, $before)), 0, 'A7: lost: nothing is sent meanwhile');
+	# what the hint says: the column again
+	$node->sql('ALTER TABLE lost ADD COLUMN id int; UPDATE lost SET id = substr(code, 2)::int');
+	altered('lost');
+	is(ids_by('lost', 'title'), $ids, 'A7: lost: with the column again each row has its page');
+	$node->sql('ALTER TABLE lost DROP COLUMN id');
+	altered('lost');
+	$node->sql(q{UPDATE lost SET note = 'm'});
+	drained($node);
+	is(join(' ', map { $_->{note} } pages($node, $sim, 'lost')), 'm m m', 'A7: lost: without it, too');
+	is(scalar(grep { $_->{method} ne 'PATCH' || exists $_->{body}{in_trash} } writes($sim, $before)), 0,
+		'A7: lost: no page was made or trashed');
+	# or: new pages
+	$node->sql('ALTER TABLE lost ADD COLUMN id int GENERATED ALWAYS AS IDENTITY; ALTER TABLE lost DROP COLUMN code;
+		ALTER TABLE lost ADD PRIMARY KEY (id)');
+	$node->sql(q{SELECT angles.unlink('lost')});
+	rejected("link('lost')", 'NG103', qr/"code".*HINT:.*DELETE FROM angles\.links WHERE id = \d/s,
+		'the same when it is linked again');
+	$node->sql(q{DELETE FROM angles.links WHERE relid = 'lost'::regclass});
+	$before = $sim->ledger;
+	link_table($node, 'lost');
+	is(scalar(creates($sim, $before)), 3, 'A7: lost: or it begins with new pages');
+}
+
 done_testing();
