@@ -83,6 +83,8 @@ static void one_of(const char *argument, const char *value, const char *allowed,
 static void not_built(const char *argument, const char *value);
 static void find_place(LinkWish *wish, bool known_before);
 static bool nothing_is_linked(void);
+static bool is_other_place(const LinkWish *wish, int32 before);
+static void forget_place(int32 link_id);
 static int32 earlier_link(Oid relid, bool *linked);
 static int32 write_link(const LinkWish *wish, const LinkMap *map, int32 before);
 static void write_columns(int32 link_id, const LinkMap *map);
@@ -165,8 +167,9 @@ angles_alter_link(PG_FUNCTION_ARGS)
 static void
 carry_out(FunctionCallInfo fcinfo, LinkWish *wish, int32 before)
 {
-	LinkBefore *was = angles_relink_read(before);
+	LinkBefore *was;
 	LinkMap    *map;
+	bool		moves;
 	bool		rekey;
 	int32		link_id;
 	Oid			caller;
@@ -174,6 +177,11 @@ carry_out(FunctionCallInfo fcinfo, LinkWish *wish, int32 before)
 
 	if (wish->filter != NULL)
 		wish->filter = angles_filter_check(wish->relid, wish->filter);
+	if (!wish->altering)
+		find_place(wish, before != 0);
+	/* in another data source there are other pages and other properties */
+	moves = is_other_place(wish, before);
+	was = angles_relink_read(moves ? 0 : before);
 	map = angles_linkmap_make(wish->relid, wish->mapping, wish->title_column, was);
 	rekey = angles_relink_key_changed(was, map);
 	if (rekey)
@@ -183,14 +191,14 @@ carry_out(FunctionCallInfo fcinfo, LinkWish *wish, int32 before)
 		angles_rekey_check(was, map);
 		key->remark = psprintf("%s; pages follow their rows from the former key", key->remark);
 	}
-	if (!wish->altering)
-		find_place(wish, before != 0);
 	if (!wish->dry_run)
 	{
 		/* writers that are under way end first: their changes are found by the first push */
 		LockRelationOid(wish->relid, ShareRowExclusiveLock);
 		GetUserIdAndSecContext(&caller, &context);
 		SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
+		if (moves)
+			forget_place(before);
 		if (rekey)
 			angles_rekey(was, map);
 		link_id = write_link(wish, map, before);
@@ -436,6 +444,41 @@ nothing_is_linked(void)
 	if (SPI_execute("SELECT FROM angles.links", true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read angles.links");
 	return SPI_processed == 0;
+}
+
+/* Whether a table that was linked before shall be linked with another data source now. */
+static bool
+is_other_place(const LinkWish *wish, int32 before)
+{
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2] = {Int32GetDatum(before)};
+
+	if (before == 0 || wish->data_source == NULL)
+		return false;
+	values[1] = CStringGetTextDatum(wish->data_source);
+	if (SPI_execute_with_args("SELECT FROM angles.links WHERE id = $1"
+							  " AND data_source_id <> $2::uuid",
+							  2, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read angles.links");
+	return SPI_processed > 0;
+}
+
+/* The pages in the data source that the table had stay as they are, and are nobody's. */
+static void
+forget_place(int32 link_id)
+{
+	static const char *const statements[] = {
+		"DELETE FROM angles.pages WHERE link_id = $1",
+		"DELETE FROM angles.queue_entries WHERE link_id = $1",
+		"DELETE FROM angles.link_columns WHERE link_id = $1",
+	};
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(link_id)};
+
+	for (int i = 0; i < lengthof(statements); i++)
+		run_sql(statements[i], 1, types, values, NULL, SPI_OK_DELETE);
+	run_sql("UPDATE angles.links SET database_id = NULL, create_intent_at = NULL WHERE id = $1",
+			1, types, values, NULL, SPI_OK_UPDATE);
 }
 
 static int32

@@ -478,4 +478,28 @@ sub follows
 	is(scalar(creates($sim, $before)), 3, 'A7: lost: or it begins with new pages');
 }
 
+# linked again, with another data source
+{
+	$node->sql(q{CREATE TABLE moved (id int PRIMARY KEY, title text, n int);
+		INSERT INTO moved VALUES (1, 'a', 1), (2, 'b', 2)});
+	link_table($node, 'moved');
+	my $first = $node->sql(q{SELECT data_source_id FROM angles.links WHERE relid = 'moved'::regclass});
+	my $made = $sim->call('POST', '/v1/databases', {
+		parent => { type => 'page_id', page_id => $sim->parent },
+		title => [ { type => 'text', text => { content => 'Elsewhere' } } ],
+		initial_data_source => { properties => { Name => { title => {} }, id => { rich_text => {} } } } });
+	my $second = $made->{data_sources}[0]{id};
+	$node->sql(q{SELECT angles.unlink('moved')});
+	my $before = $sim->ledger;
+	link_table($node, 'moved', qq{data_source => '$second', mapping => '{"title": "Name"}'});
+	is(scalar(creates($sim, $before)), 2, 'B1: linked again with another data source: its rows are pages there');
+	is(join(' ', map { "$_->{id}:$_->{Name}:$_->{n}" } pages($node, $sim, 'moved')), '1:a:1 2:b:2',
+		'B1: with the properties of that one');
+	$node->sql(q{UPDATE moved SET title = 'c' WHERE id = 1; DELETE FROM moved WHERE id = 2});
+	drained($node);
+	is(join(' ', map { "$_->{id}:$_->{Name}" } pages($node, $sim, 'moved')), '1:c', 'B1: and they flow there');
+	is(scalar(@{ $sim->call('POST', "/v1/data_sources/$first/query", {})->{results} }), 2,
+		'B1: the pages in the first one stay as they are');
+}
+
 done_testing();
