@@ -55,7 +55,8 @@ static List *check_options(Oid relid, AttrNumber attnum);
 static List *options_of_expression(Node *node);
 static void look_for_secrets(LinkMap *map, MapRow *row, bool named);
 static void choose_title(LinkMap *map, const char *title_column, int title_before);
-static void add_key(LinkMap *map);
+static void add_key(LinkMap *map, Jsonb *wishes);
+static void apply_wish_for_key(MapRow *key, Jsonb *wishes);
 static void check_names(LinkMap *map);
 static void check_partitions(Oid relid, char kind);
 static Oid	linked_of(List *relids);
@@ -186,7 +187,7 @@ angles_linkmap_make(Oid relid, Jsonb *wishes, const char *title_column,
 	check_wishes(map, wishes);
 	add_relations(map);
 	choose_title(map, title_column, angles_relink_title(before));
-	add_key(map);
+	add_key(map, wishes);
 	angles_relink_names(map, before);
 	check_names(map);
 	return map;
@@ -603,7 +604,7 @@ choose_title(LinkMap *map, const char *title_column, int title_before)
 
 /* The property by which a page is found again. Without another title it is the title as well. */
 static void
-add_key(LinkMap *map)
+add_key(LinkMap *map, Jsonb *wishes)
 {
 	MapRow	   *key = palloc0(sizeof(MapRow));
 	bool		has_title = false;
@@ -622,9 +623,28 @@ add_key(LinkMap *map)
 	key->c.type = has_title ? ANGLES_PROP_RICH_TEXT : ANGLES_PROP_TITLE;
 	key->c.property_name = list_length(map->key_names) == 1 ? linitial(map->key_names)
 		: "angles key";
+	if (list_length(map->key_names) == 1)
+		apply_wish_for_key(key, wishes);
 	key->remark = has_title ? "finds the row's page again; do not edit it in Notion"
 		: "title, and finds the row's page again; do not edit it in Notion";
 	map->rows = lcons(key, map->rows);
+}
+
+/* Its name is free; without it, or as anything but text, no page would be found again. */
+static void
+apply_wish_for_key(MapRow *key, Jsonb *wishes)
+{
+	AnglesPropertyType type = key->c.type;
+	bool		named = false;
+
+	apply_wish(key, wishes, &named);
+	if (key->included && key->c.type == type)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_ANGLES_BAD_MAPPING),
+			 errmsg("column \"%s\" is the primary key: it must be a property of type %s",
+					key->c.name, angles_codec_type_name(type)),
+			 errhint("The mapping may give it another name: '{\"%s\": \"name\"}'.", key->c.name)));
 }
 
 static void

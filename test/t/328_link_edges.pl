@@ -502,4 +502,19 @@ sub follows
 		'B1: the pages in the first one stay as they are');
 }
 
+# the mapping of the key
+{
+	$node->sql(q{CREATE TABLE keyed (id int PRIMARY KEY, title text); INSERT INTO keyed VALUES (1, 'a'), (2, 'b')});
+	rejected(q{link('keyed', mapping => '{"id": null}')}, 'NG104', qr/is the primary key.*HINT/s, 'a key left out');
+	rejected(q{link('keyed', mapping => '{"id": {"type": "select"}}')}, 'NG104', qr/is the primary key.*HINT/s,
+		'a key that is no text');
+	link_table($node, 'keyed', q{mapping => '{"id": "Number"}'});
+	is(properties('keyed'), 'Number:rich_text title:title', 'B1: the mapping names the property of the key');
+	$node->sql('ALTER TABLE keyed RENAME COLUMN id TO no');
+	is(scalar altered('keyed'), 0, 'I3: which stays when the column is renamed');
+	my @w = altered('keyed', q{mapping => '{"no": "Key"}'});
+	is(join(' ', map { $_->{method} } @w), 'PATCH PATCH', 'I3: another name is another property of the same pages');
+	is(live_keys($node, $sim, 'keyed', 'Key'), '1 2', 'I3: that holds the key');
+}
+
 done_testing();
