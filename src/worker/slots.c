@@ -8,6 +8,7 @@
 #include <signal.h>
 
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -29,12 +30,14 @@ AnglesPlace *angles_my_place = NULL;
 
 static AnglesKind my_kind;
 static AnglesLeave my_reason = LEAVE_DIED;
+static bool took_over = false;	/* this process has asked how the last one ended */
 static AnglesSlot *wake_slot = NULL;	/* of angles_wake_prepare() */
 
 static Size shared_size(void);
 static void shared_init(void *part);
 static void init_slot(AnglesSlot *slot);
 static void leave(int code, Datum arg);
+static bool was_told_to_end(void);
 static void count_leave(AnglesPlace *place, AnglesLeave why);
 
 void
@@ -54,9 +57,13 @@ shared_size(void)
 static void
 shared_init(void *part)
 {
+	static bool made_before = false;
 	AnglesShared *shared = part;
 
 	memset(shared, 0, shared_size());
+	/* one postmaster makes its shared memory again only when a process of its has crashed */
+	shared->after_crash = made_before;
+	made_before = true;
 	shared->tranche = LWLockNewTrancheId();
 	LWLockRegisterTranche(shared->tranche, "AnglesWorkers");
 	LWLockInitialize(&shared->lock, shared->tranche);
@@ -64,7 +71,10 @@ shared_init(void *part)
 	pg_atomic_init_u32(&shared->rescan, 1);
 	shared->n_slots = angles_guc_max_databases;
 	for (int i = 0; i < shared->n_slots; i++)
+	{
 		init_slot(&shared->slots[i]);
+		shared->slots[i].sync.died = shared->after_crash;
+	}
 	angles_identity_read_parts(&shared->identity);
 }
 
@@ -295,6 +305,9 @@ leave(int code, Datum arg)
 	pg_atomic_exchange_u32(&place->proc, 0);
 	place->pid = 0;
 	place->state = PLACE_EMPTY;
+	/* one that ends before it has taken over leaves the claims of the one before as they are */
+	if (took_over)
+		place->died = my_reason == LEAVE_DIED && !was_told_to_end();
 	/* who was stopped for a command on the database has not failed */
 	count_leave(place, hold_proc != 0 ? LEAVE_LOOK_AGAIN : my_reason);
 	if (my_kind == KIND_SYNC)
@@ -317,6 +330,25 @@ leave(int code, Datum arg)
 	else
 		angles_slots_poke_launcher();
 	angles_slots_poke(hold_proc);
+}
+
+/* Returns true when this process has got a SIGTERM: die() notes that here for the statistics. */
+static bool
+was_told_to_end(void)
+{
+	return pgStatSessionEndCause == DISCONNECT_KILLED;
+}
+
+bool
+angles_worker_predecessor_died(void)
+{
+	bool		died;
+
+	LWLockAcquire(&angles_shared->lock, LW_SHARED);
+	died = angles_my_place->died;
+	LWLockRelease(&angles_shared->lock);
+	took_over = true;
+	return died;
 }
 
 /* Keeps why a process left and when the next may start. The caller holds the lock. */

@@ -48,6 +48,7 @@ typedef struct AnglesPlace
 	pid_t		pid;			/* 0 unless RUNNING */
 	pg_atomic_uint32 proc;		/* index in ProcGlobal->allProcs + 1; 0: nobody */
 	int			failures;		/* deaths in a row */
+	bool		died;			/* a process that had taken over here ended unasked */
 	int64		since_us;		/* start asked for, or came in (monotonic clock) */
 	int64		due_us;			/* not to be started before */
 } AnglesPlace;
@@ -114,6 +115,7 @@ typedef struct AnglesShared
 	pid_t		launcher_pid;
 	pg_atomic_uint32 launcher_proc; /* index + 1; 0: none */
 	pg_atomic_uint32 rescan;	/* databases may have come or gone */
+	bool		after_crash;	/* the postmaster made this anew, because a process had crashed */
 	uint64		last_serial;	/* of calls */
 	AnglesIdentityParts identity;
 	int			n_slots;

@@ -72,6 +72,14 @@ ANGLES_NORETURN extern void angles_worker_exit_idle(void);
 extern int64 angles_worker_generation(void);
 
 /*
+ * Returns true when the worker before this one ended on its own account while it had claims: an
+ * error, a signal that kills, a crash of the whole server. False when it was told to end (SIGTERM,
+ * a command on the database or the extension), had nothing to do, or the server was started since.
+ * Called once in a life, in the transaction that takes over what others left claimed.
+ */
+extern bool angles_worker_predecessor_died(void);
+
+/*
  * Returns the identity of this cluster and database (design 8.1) as a text of hex digits, the same
  * for the life of the server; works in any backend.
  */
