@@ -670,20 +670,21 @@ angles_claim_take_over(Engine *engine)
 {
 	static SPIPlanPtr plan = NULL;
 	static SPIPlanPtr released = NULL;
-	Oid			types[2] = {INT8OID, INT4OID};
-	Datum		values[2] = {Int64GetDatum(engine->generation), Int32GetDatum(ENGINE_MAX_CRASHES)};
+	Oid			types[3] = {INT8OID, INT4OID, INT4OID};
+	Datum		values[3] = {Int64GetDatum(engine->generation), Int32GetDatum(ENGINE_MAX_CRASHES),
+	Int32GetDatum(angles_worker_predecessor_died() ? 1 : 0)};
 
 	angles_spi_exec(&plan,
 					"UPDATE angles.queue_entries SET generation = NULL, claimed_version = NULL,"
-					" crashes = crashes + 1, seq = nextval('angles.queue_seq'),"
-					" state = CASE WHEN crashes + 1 >= $2 THEN 'parked' ELSE 'ready' END,"
-					" class = CASE WHEN crashes + 1 >= $2 THEN 'poison' ELSE class END,"
-					" message = CASE WHEN crashes + 1 >= $2"
+					" crashes = crashes + $3, seq = nextval('angles.queue_seq'),"
+					" state = CASE WHEN crashes + $3 >= $2 THEN 'parked' ELSE 'ready' END,"
+					" class = CASE WHEN crashes + $3 >= $2 THEN 'poison' ELSE class END,"
+					" message = CASE WHEN crashes + $3 >= $2"
 					"  THEN 'the worker died again and again while this row was under way'"
 					"  ELSE message END,"
-					" parked_at = CASE WHEN crashes + 1 >= $2 THEN clock_timestamp() END"
+					" parked_at = CASE WHEN crashes + $3 >= $2 THEN clock_timestamp() END"
 					" WHERE state = 'claimed' AND generation <> $1",
-					2, types, values, NULL, SPI_OK_UPDATE);
+					3, types, values, NULL, SPI_OK_UPDATE);
 	/* nobody is left to wake what waits for a row that is not on its way */
 	angles_spi_exec(&released,
 					"UPDATE angles.queue_entries q SET state = 'ready', waits_for_link = NULL,"
