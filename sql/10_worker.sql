@@ -143,6 +143,33 @@ CREATE FUNCTION angles.alert_notify(alert angles.alerts, event text) RETURNS voi
 	END;
 COMMENT ON FUNCTION angles.alert_notify(angles.alerts, text) IS 'internal: sends NOTIFY angles_alerts';
 
+/*
+ * Waits for nobody: not even for one who is just opening the same alert, whom no query can see. The
+ * table is locked by the caller already, so nothing else can take this time.
+ */
+CREATE FUNCTION angles.alert_add(fingerprint text, severity text, title text, detail text, hint text)
+	RETURNS angles.alerts
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '10ms'
+	AS $body$
+#variable_conflict use_column
+DECLARE
+	alert angles.alerts;
+BEGIN
+	INSERT INTO angles.alerts AS a (fingerprint, severity, title, detail, hint)
+		VALUES (alert_add.fingerprint, alert_add.severity, alert_add.title, alert_add.detail, alert_add.hint)
+		ON CONFLICT (fingerprint) WHERE closed_at IS NULL DO NOTHING
+		RETURNING a.* INTO alert;
+	RETURN alert;
+EXCEPTION WHEN lock_not_available THEN
+	RETURN NULL;
+END
+$body$;
+COMMENT ON FUNCTION angles.alert_add(text, text, text, text, text) IS 'internal: adds an open alert; NULL when there is one, or somebody is just opening or closing it';
+
+/*
+ * Like alert_close(), this leaves an alert as it is that somebody's transaction holds: workers call
+ * both, and must not wait for it.
+ */
 CREATE FUNCTION angles.alert_open(fingerprint text, severity text, title text, detail text DEFAULT NULL,
 								  hint text DEFAULT NULL) RETURNS boolean
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -151,13 +178,17 @@ CREATE FUNCTION angles.alert_open(fingerprint text, severity text, title text, d
 DECLARE
 	alert angles.alerts;
 BEGIN
-	INSERT INTO angles.alerts AS a (fingerprint, severity, title, detail, hint)
-		VALUES (alert_open.fingerprint, alert_open.severity, alert_open.title, alert_open.detail, alert_open.hint)
-		ON CONFLICT (fingerprint) WHERE closed_at IS NULL
-		DO UPDATE SET last_seen_at = now(), count = a.count + 1, severity = excluded.severity,
-			title = excluded.title, detail = excluded.detail, hint = excluded.hint
-		RETURNING a.* INTO alert;
-	IF alert.count > 1 THEN
+	UPDATE angles.alerts a SET last_seen_at = now(), count = a.count + 1, severity = alert_open.severity,
+		title = alert_open.title, detail = alert_open.detail, hint = alert_open.hint
+		WHERE a.id IN (SELECT o.id FROM angles.alerts o
+			WHERE o.fingerprint = alert_open.fingerprint AND o.closed_at IS NULL FOR UPDATE SKIP LOCKED);
+	IF FOUND OR EXISTS (SELECT FROM angles.alerts o
+		WHERE o.fingerprint = alert_open.fingerprint AND o.closed_at IS NULL) THEN
+		RETURN false;
+	END IF;
+	alert := angles.alert_add(alert_open.fingerprint, alert_open.severity, alert_open.title, alert_open.detail,
+		alert_open.hint);
+	IF alert.id IS NULL THEN
 		RETURN false;
 	END IF;
 	PERFORM angles.alert_notify(alert, 'opened');
@@ -173,7 +204,8 @@ DECLARE
 	alert angles.alerts;
 BEGIN
 	UPDATE angles.alerts a SET closed_at = now()
-		WHERE a.fingerprint = alert_close.fingerprint AND a.closed_at IS NULL
+		WHERE a.id IN (SELECT o.id FROM angles.alerts o
+			WHERE o.fingerprint = alert_close.fingerprint AND o.closed_at IS NULL FOR UPDATE SKIP LOCKED)
 		RETURNING a.* INTO alert;
 	IF NOT FOUND THEN
 		RETURN false;
@@ -182,7 +214,7 @@ BEGIN
 	RETURN true;
 END
 $body$;
-COMMENT ON FUNCTION angles.alert_close(text) IS 'internal: closes the open alert of this fingerprint; false when there is none';
+COMMENT ON FUNCTION angles.alert_close(text) IS 'internal: closes the open alert of this fingerprint; false when there is none, or somebody holds it';
 
 /* ---- audit trail ---- */
 
@@ -325,6 +357,7 @@ GRANT SELECT ON angles.audit_log TO angles_admin;
 REVOKE EXECUTE ON FUNCTION
 	angles.identity_now(), angles.identity_parts(), angles.recovery_mark(), angles.identity_record(text),
 	angles.run_crashed(bigint, bigint), angles.alert_notify(angles.alerts, text),
+	angles.alert_add(text, text, text, text, text),
 	angles.alert_open(text, text, text, text, text), angles.alert_close(text), angles.audit_refuse(),
 	angles.audit(text, text, jsonb), angles.request_rows(text, jsonb), angles.enqueue_run(text, jsonb),
 	angles.cancel_call(bigint), angles.cancel(bigint), angles.look(), angles.adopt(), angles.workers_in_memory()

@@ -20,12 +20,21 @@
 #include "sync/engine.h"
 #include "worker/worker.h"
 
+/* Time between two tries to write the end of a run whose row somebody holds. */
+#define WRITE_END_RETRY_US INT64CONST(1000000)
+
 /* A run under way in this worker. */
 typedef struct ActiveCall
 {
 	AnglesCall *call;
 	MemoryContext context;
-	bool		finished;		/* the answer goes out after the commit */
+	const char *end;			/* its last state once that is known, with what is told of it: */
+	const char *end_class;
+	int			end_sqlerrcode;
+	const char *end_message;
+	const char *end_hint;
+	int64		write_end_us;	/* not before: somebody held the row of the run */
+	bool		finished;		/* the end is written; the answer goes out after the commit */
 	bool		is_check;
 	TimestampTz up_to;			/* changes captured until then must be settled */
 	List	   *links;			/* of int: link ids */
@@ -48,6 +57,9 @@ static bool sync_is_through(ActiveCall *active);
 static void finish_sync(Engine *engine, ActiveCall *active);
 static void send_check_row(ActiveCall *active, const char *what, bool good, const char *detail,
 						   const char *hint);
+static void end_call(ActiveCall *active, const char *state, const char *class, int sqlerrcode,
+					 const char *message, const char *hint);
+static void write_end(ActiveCall *active);
 static void fail_call(ActiveCall *active, int sqlerrcode, const char *message, const char *hint);
 static List *wanted_links(const char *args);
 
@@ -75,19 +87,15 @@ angles_calls_step(Engine *engine)
 
 		if (active->finished)
 			continue;
-		if (angles_call_cancelled(active->call))
-		{
-			angles_call_finish(active->call, "cancelled", NULL, ERRCODE_QUERY_CANCELED,
-							   "the run was cancelled", NULL, NULL);
-			active->finished = true;
-		}
+		if (active->end != NULL)
+			write_end(active);
+		else if (angles_call_cancelled(active->call))
+			end_call(active, "cancelled", NULL, ERRCODE_QUERY_CANCELED, "the run was cancelled",
+					 NULL);
 		else if (active->is_check)
 		{
 			if (active->steps_left == 0)
-			{
-				angles_call_finish(active->call, "succeeded", NULL, 0, NULL, NULL, NULL);
-				active->finished = true;
-			}
+				end_call(active, "succeeded", NULL, 0, NULL, NULL);
 		}
 		else if (engine->token == NULL || engine->token_refused)
 			fail_call(active, engine->token ? ERRCODE_ANGLES_NOTION : ERRCODE_ANGLES_NO_TOKEN,
@@ -147,8 +155,32 @@ start_call(Engine *engine, AnglesCall *call, MemoryContext context)
 static void
 fail_call(ActiveCall *active, int sqlerrcode, const char *message, const char *hint)
 {
-	angles_call_finish(active->call, "failed", "permanent", sqlerrcode, message, NULL, hint);
-	active->finished = true;
+	end_call(active, "failed", "permanent", sqlerrcode, message, hint);
+}
+
+/* Ends a call. The texts are constants, or live as long as the call. */
+static void
+end_call(ActiveCall *active, const char *state, const char *class, int sqlerrcode,
+		 const char *message, const char *hint)
+{
+	active->end = state;
+	active->end_class = class;
+	active->end_sqlerrcode = sqlerrcode;
+	active->end_message = message;
+	active->end_hint = hint;
+	write_end(active);
+}
+
+/* Writes the end of a call, unless somebody holds the row of its run: then again a second later. */
+static void
+write_end(ActiveCall *active)
+{
+	if (angles_clock_mono_us() < active->write_end_us)
+		return;
+	active->finished = angles_call_finish(active->call, active->end, active->end_class,
+										  active->end_sqlerrcode, active->end_message, NULL,
+										  active->end_hint);
+	active->write_end_us = angles_clock_mono_us() + WRITE_END_RETRY_US;
 }
 
 /* ---- sync ---- */
@@ -293,8 +325,7 @@ finish_sync(Engine *engine, ActiveCall *active)
 		appendStringInfoChar(&row, '}');
 		angles_call_row(active->call, row.data);
 	}
-	angles_call_finish(active->call, "succeeded", NULL, 0, NULL, NULL, NULL);
-	active->finished = true;
+	end_call(active, "succeeded", NULL, 0, NULL, NULL);
 }
 
 /* ---- check ---- */
@@ -360,7 +391,7 @@ angles_calls_settle_check(Engine *engine, Action *action)
 	{
 		ActiveCall *active = (ActiveCall *) lfirst(lc);
 
-		if (!active->is_check || active->finished || active->steps_left == 0)
+		if (!active->is_check || active->end != NULL || active->steps_left == 0)
 			continue;
 		active->steps_left--;
 		if (action->step == CHECK_ME)

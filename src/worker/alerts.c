@@ -8,12 +8,20 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 
 #include "core/errors.h"
 #include "core/txn.h"
 #include "worker/worker.h"
 
+/* Fingerprints of alerts to close that somebody held. In TopMemoryContext. */
+static List *held_alerts = NIL;
+
+static bool is_held(const char *fingerprint);
+static void forget_held(const char *fingerprint);
 static bool call_with_texts(SPIPlanPtr *plan, const char *sql, int n, const char *const *texts);
 
 void
@@ -23,6 +31,7 @@ angles_alert_open(const char *fingerprint, const char *severity, const char *tit
 	static SPIPlanPtr plan = NULL;
 	const char *texts[] = {fingerprint, severity, title, detail, hint};
 
+	forget_held(fingerprint);
 	if (call_with_texts(&plan, "SELECT angles.alert_open($1, $2, $3, $4, $5)", 5, texts))
 		ereport(LOG,
 				(errmsg("angles alert opened: %s", title),
@@ -38,6 +47,57 @@ angles_alert_close(const char *fingerprint)
 
 	if (call_with_texts(&plan, "SELECT angles.alert_close($1)", 1, texts))
 		ereport(LOG, (errmsg("angles alert closed: %s", fingerprint)));
+	else if (MyBackendType == B_BG_WORKER && is_held(fingerprint))
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		forget_held(fingerprint);
+		held_alerts = lappend(held_alerts, pstrdup(fingerprint));
+		MemoryContextSwitchTo(old);
+		return;
+	}
+	forget_held(fingerprint);
+}
+
+void
+angles_alerts_catch_up(void)
+{
+	List	   *fingerprints = NIL;
+	ListCell   *cell;
+
+	/* closing changes the list */
+	foreach(cell, held_alerts)
+		fingerprints = lappend(fingerprints, pstrdup(lfirst(cell)));
+	foreach(cell, fingerprints)
+		angles_alert_close(lfirst(cell));
+}
+
+/* Returns true when the alert is open: then it did not close because somebody holds it. */
+static bool
+is_held(const char *fingerprint)
+{
+	static SPIPlanPtr plan = NULL;
+	const char *texts[] = {fingerprint};
+
+	return call_with_texts(&plan,
+						   "SELECT EXISTS (SELECT FROM angles.alerts "
+						   "WHERE fingerprint = $1 AND closed_at IS NULL)", 1, texts);
+}
+
+static void
+forget_held(const char *fingerprint)
+{
+	ListCell   *cell;
+
+	foreach(cell, held_alerts)
+	{
+		char	   *held = lfirst(cell);
+
+		if (strcmp(held, fingerprint) != 0)
+			continue;
+		held_alerts = foreach_delete_current(held_alerts, cell);
+		pfree(held);
+	}
 }
 
 void

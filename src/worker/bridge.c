@@ -48,6 +48,7 @@ static BackgroundWorkerHandle *sync_handle = NULL;
 static bool shortage_logged = false;
 static int64 shortage_until = 0;
 static int64 next_retry = INT64_MAX;	/* of a run */
+static int64 next_opening = INT64_MAX;	/* of the books: somebody held a part of them */
 static int64 last_sweep = 0;	/* 0: none yet */
 static int	sweeps_to_expiry = 0;
 /* The alert about its deaths; at first unknown, because an earlier bridge may have opened it. */
@@ -59,6 +60,7 @@ static enum
 static void run_bridge(void);
 static void keep_error(void);
 static void look(void);
+static void open_books(void);
 static AnglesExtension settle_extension(void);
 ANGLES_NORETURN static void leave_absent(void);
 static void wait_for_other_version(const AnglesExtension *found);
@@ -121,15 +123,17 @@ run_bridge(void)
 		MemoryContextReset(turn);
 		if (pg_atomic_exchange_u32(&angles_my_slot->look, 0) != 0)
 			look();
+		if (angles_clock_mono_us() >= next_opening)
+			open_books();
 		if (pg_atomic_exchange_u32(&angles_my_slot->runs_wake, 0) != 0 ||
 			angles_clock_mono_us() >= next_retry)
 		{
-			angles_runs_serve_calls();
-			next_retry = angles_runs_hand_out(angles_my_slot->fenced);
+			next_retry = angles_runs_serve_calls();
+			next_retry = Min(next_retry, angles_runs_hand_out(angles_my_slot->fenced));
 		}
 		if (angles_clock_mono_us() >= next_sweep())
 			sweep();
-		next = Min(next_retry, next_sweep());
+		next = Min(Min(next_retry, next_opening), next_sweep());
 		keep_sync(&next);
 
 		now = angles_clock_mono_us();
@@ -155,16 +159,28 @@ look(void)
 	if (!OidIsValid(angles_my_extension.oid))
 	{
 		angles_my_extension = found;
-		angles_txn_begin("angles: opening the books");
-		angles_worker_recheck();
-		angles_runs_open();
-		angles_txn_commit();
+		open_books();
 	}
 	angles_my_extension = found;
 	pg_atomic_write_u32(&angles_my_slot->later_look, 0);
 	settle_identity();
 	set_content(CONTENT_PRESENT);
 	/* the fence may have opened for what was queued */
+	pg_atomic_write_u32(&angles_my_slot->runs_wake, 1);
+}
+
+/* Settles the runs that went down with an earlier worker; what somebody holds, a little later. */
+static void
+open_books(void)
+{
+	bool		all;
+
+	angles_txn_begin("angles: opening the books");
+	angles_worker_recheck();
+	all = angles_runs_open();
+	angles_txn_commit();
+	next_opening = all ? INT64_MAX : angles_clock_mono_us() + ANGLES_HELD_RETRY_US;
+	/* some of them may be tried again */
 	pg_atomic_write_u32(&angles_my_slot->runs_wake, 1);
 }
 
@@ -283,6 +299,7 @@ sweep(void)
 	angles_worker_recheck();
 	find_work(&for_sync, &for_bridge);
 	watch_sync_deaths();
+	angles_alerts_catch_up();
 	angles_txn_commit();
 	if (for_sync && !angles_my_slot->fenced)
 		angles_slots_wake_sync(angles_my_slot);
@@ -310,7 +327,7 @@ find_work(bool *for_sync, bool *for_bridge)
 					2, types, values, NULL, SPI_OK_SELECT);
 	foreign_links = strcmp(angles_spi_text(0, 3, CurrentMemoryContext), "t") == 0;
 	/* links of another server come with a dump, after the extension and this process */
-	if (foreign_links != angles_identity_foreign_links)
+	if (foreign_links != angles_identity_foreign_links || angles_identity_undecided)
 		pg_atomic_write_u32(&angles_my_slot->look, 1);
 	*for_sync = strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0;
 	*for_bridge = strcmp(angles_spi_text(0, 2, CurrentMemoryContext), "t") == 0;

@@ -48,6 +48,7 @@ struct AnglesCall
 
 static AnglesCallEntry *take_entry(uint64 *serial, int64 *run_id, dsm_handle *handle);
 static bool start_run(AnglesCall *call);
+static void postpone(AnglesCall *call);
 static void attach(AnglesCall *call, dsm_handle handle);
 static void detach(AnglesCall *call);
 static void send_unsent(AnglesCall *call);
@@ -72,14 +73,34 @@ angles_call_take(MemoryContext cxt)
 			return NULL;
 		}
 		initStringInfo(&call->result);
-		attach(call, handle);
 		MemoryContextSwitchTo(old);
-		if (start_run(call))
+		if (!angles_run_lock(call->run_id))
+			postpone(call);
+		else if (start_run(call))
+		{
+			/* not before: the queue to the session takes one sender, and never another one */
+			attach(call, handle);
 			return call;
-		/* its row says that it is not to be done any more */
-		detach(call);
-		give_back(call);
+		}
+		else
+			/* its row says that it is not to be done any more */
+			give_back(call);
 	}
+}
+
+bool
+angles_run_lock(int64 run_id)
+{
+	static SPIPlanPtr lock_plan = NULL;
+	static SPIPlanPtr find_plan = NULL;
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(run_id)};
+
+	return angles_spi_exec(&lock_plan,
+						   "SELECT FROM angles.runs WHERE id = $1 FOR UPDATE SKIP LOCKED",
+						   1, types, values, NULL, SPI_OK_SELECT) > 0 ||
+		angles_spi_exec(&find_plan, "SELECT FROM angles.runs WHERE id = $1",
+						1, types, values, NULL, SPI_OK_SELECT) == 0;
 }
 
 /* Returns the entry this worker takes, marked as taken, or NULL: the oldest first. */
@@ -87,13 +108,14 @@ static AnglesCallEntry *
 take_entry(uint64 *serial, int64 *run_id, dsm_handle *handle)
 {
 	AnglesCallEntry *best = NULL;
+	int64		now = angles_clock_mono_us();
 
 	LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < ANGLES_CALLS; i++)
 	{
 		AnglesCallEntry *entry = &angles_my_slot->calls[i];
 
-		if (entry->state == CALL_READY &&
+		if (entry->state == CALL_READY && entry->not_before_us <= now &&
 			(entry->fence_free || !angles_my_slot->fenced) &&
 			pg_atomic_read_u32(&entry->cancelled) == 0 &&
 			(best == NULL || entry->serial < best->serial))
@@ -138,9 +160,25 @@ start_run(AnglesCall *call)
 	return found;
 }
 
+/* Gives a call back that cannot be started now; the bridge wakes this worker when it may be. */
+static void
+postpone(AnglesCall *call)
+{
+	LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
+	if (call->entry->serial == call->serial)
+	{
+		call->entry->state = CALL_READY;
+		call->entry->not_before_us = angles_clock_mono_us() + ANGLES_HELD_RETRY_US;
+	}
+	LWLockRelease(&angles_shared->lock);
+	angles_slots_wake_runs(angles_my_slot);
+}
+
+/* Connects to the session that waits, if any. */
 static void
 attach(AnglesCall *call, dsm_handle handle)
 {
+	MemoryContext old;
 	AnglesRequest *request;
 	shm_mq	   *queue;
 
@@ -154,7 +192,9 @@ attach(AnglesCall *call, dsm_handle handle)
 	request = dsm_segment_address(call->segment);
 	queue = (shm_mq *) ((char *) request + request->queue_offset);
 	shm_mq_set_sender(queue, MyProc);
+	old = MemoryContextSwitchTo(call->cxt);
 	call->queue = shm_mq_attach(queue, call->segment, NULL);
+	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -245,7 +285,7 @@ append_field(StringInfo buf, const char *text)
 	appendBinaryStringInfo(buf, text ? text : "", text ? strlen(text) + 1 : 1);
 }
 
-void
+bool
 angles_call_finish(AnglesCall *call, const char *state, const char *class, int sqlerrcode,
 				   const char *message, const char *detail, const char *hint)
 {
@@ -262,6 +302,8 @@ angles_call_finish(AnglesCall *call, const char *state, const char *class, int s
 	char		nulls[9];
 	MemoryContext old;
 
+	if (!angles_run_lock(call->run_id))
+		return false;
 	old = MemoryContextSwitchTo(call->cxt);
 	if (call->n_rows > 0)
 	{
@@ -297,6 +339,7 @@ angles_call_finish(AnglesCall *call, const char *state, const char *class, int s
 					"next_attempt_at = pg_catalog.clock_timestamp() "
 					"+ $8 * interval '1 microsecond' WHERE id = $9",
 					9, types, values, nulls, SPI_OK_UPDATE);
+	return true;
 }
 
 void

@@ -44,13 +44,32 @@ typedef struct AnglesRequest
 /* A bridge that dies while it serves a call does not get the same call for ever. */
 #define ANGLES_CALL_TRIES 3
 
+/* A run whose row somebody's open transaction holds is looked at again after this time. */
+#define ANGLES_HELD_RETRY_US INT64CONST(1000000)
+
+/* ---- both halves ---- */
+
+/*
+ * Locks the row of a run for this transaction without waiting. Returns false when somebody else
+ * holds it (angles.cancel() in an open transaction, say): then it must not be written now. A row
+ * that is gone is nobody's.
+ */
+extern bool angles_run_lock(int64 run_id);
+
 /* ---- the bridge's half (runs.c) ---- */
 
-/* Marks runs as crashed that were running when the server or the last worker went down. */
-extern void angles_runs_open(void);
+/*
+ * Marks runs as crashed that were running when the server or the last worker went down. Returns
+ * false when somebody holds one of them: it is to be called again.
+ */
+extern bool angles_runs_open(void);
 
-/* Writes the rows of posted calls, buries lost and cancelled ones. Transactions of its own. */
-extern void angles_runs_serve_calls(void);
+/*
+ * Writes the rows of posted calls, buries lost and cancelled ones. Transactions of its own. Returns
+ * when it has to look again at those whose row somebody holds (monotonic clock, us), INT64_MAX for
+ * never.
+ */
+extern int64 angles_runs_serve_calls(void);
 
 /*
  * Hands queued runs and due retries to the sync worker. Returns when the next retry is due

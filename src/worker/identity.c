@@ -39,6 +39,7 @@
 #define DIGEST_TEXT_LEN (32 * 2 + 1)
 
 bool		angles_identity_foreign_links = false;
+bool		angles_identity_undecided = false;
 
 static const AnglesIdentityParts *parts(void);
 static void digest_text(const char *text, char *hex, size_t hex_size);
@@ -227,6 +228,7 @@ bool
 angles_identity_settle(void)
 {
 	static SPIPlanPtr read_plan = NULL;
+	static SPIPlanPtr lock_plan = NULL;
 	static SPIPlanPtr promote_plan = NULL;
 	const char *reason;
 	bool		own_links;
@@ -238,8 +240,16 @@ angles_identity_settle(void)
 	reason = why_fenced(angles_spi_text(0, 1, CurrentMemoryContext),
 						angles_spi_text(0, 2, CurrentMemoryContext),
 						angles_spi_text(0, 3, CurrentMemoryContext));
+	angles_identity_undecided = false;
 	if (reason != NULL && strcmp(reason, "promoted") == 0)
 	{
+		if (angles_spi_exec(&lock_plan, "SELECT FROM angles.identity FOR UPDATE SKIP LOCKED",
+							0, NULL, NULL, NULL, SPI_OK_SELECT) == 0)
+		{
+			/* somebody is adopting; until that is decided nothing is sent */
+			angles_identity_undecided = true;
+			return true;
+		}
 		angles_spi_exec(&promote_plan, "SELECT angles.identity_record('promoted')",
 						0, NULL, NULL, NULL, SPI_OK_SELECT);
 		angles_audit("promote", "server", NULL);
@@ -291,9 +301,11 @@ fence(const char *reason)
 
 	angles_spi_exec(&plan,
 					"UPDATE angles.identity SET fence_reason = $1, recovery_mark = $2, "
-					"fenced_since = coalesce(fenced_since, pg_catalog.now()) "
-					"WHERE fence_reason IS DISTINCT FROM $1 OR recovery_mark <> $2",
+					"fenced_since = coalesce(fenced_since, pg_catalog.now()) WHERE one IN "
+					"(SELECT one FROM angles.identity WHERE fence_reason IS DISTINCT FROM $1 "
+					"OR recovery_mark <> $2 FOR UPDATE SKIP LOCKED)",
 					2, types, values, NULL, SPI_OK_UPDATE);
+	/* one who holds the row is adopting, or the next look finds the same reason again */
 	angles_alert_open("fenced", "critical",
 					  superseded ? "another server has taken over: angles sends nothing"
 					  : "this database may be a copy: angles sends nothing",

@@ -393,6 +393,7 @@ take_free_entry(Request *request, const AnglesTask *task)
 		entry->tries = 0;
 		entry->serial = request->serial = ++angles_shared->last_serial;
 		entry->run_id = 0;
+		entry->not_before_us = 0;
 		entry->dsm = dsm_segment_handle(request->segment);
 		entry->waiter_proc = ANGLES_MY_PROC_NUMBER + 1;
 		entry->fence_free = task->fence_free;

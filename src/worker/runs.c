@@ -30,40 +30,63 @@
 static void serve_posted(AnglesCallEntry *entry, uint64 serial);
 static int64 insert_run(const AnglesRequest *request);
 static void refuse(dsm_segment *segment, int sqlerrcode, const char *message, const char *hint);
-static void bury(AnglesCallEntry *entry, uint64 serial, int64 run_id, bool lost);
+static bool bury(AnglesCallEntry *entry, uint64 serial, int64 run_id, bool lost);
+static void postpone(AnglesCallEntry *entry, uint64 serial, int64 not_before_us);
 static void free_entry(AnglesCallEntry *entry, uint64 serial);
-static void mark_crashed(int64 run_id);
-static void mark_cancelled(int64 run_id);
+static bool mark_crashed(int64 run_id);
+static bool mark_cancelled(int64 run_id);
 static bool hand_over(int64 run_id, bool fence_free);
 static int	room_for_queued(void);
 
 /* ---- posted, lost and cancelled calls ---- */
 
-void
+int64
 angles_runs_serve_calls(void)
 {
+	int64		next = INT64_MAX;
+
 	for (int i = 0; i < ANGLES_CALLS; i++)
 	{
 		AnglesCallEntry *entry = &angles_my_slot->calls[i];
 		AnglesCallState state;
 		uint64		serial;
 		int64		run_id;
+		int64		not_before_us;
+		int64		now;
 		bool		cancelled;
 
 		LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
 		state = entry->state;
 		serial = entry->serial;
 		run_id = entry->run_id;
+		not_before_us = entry->not_before_us;
 		cancelled = pg_atomic_read_u32(&entry->cancelled) != 0;
 		if (state == CALL_POSTED)
 			entry->tries++;
 		LWLockRelease(&angles_shared->lock);
 
+		now = angles_clock_mono_us();
 		if (state == CALL_POSTED)
 			serve_posted(entry, serial);
-		else if (state == CALL_LOST || (state == CALL_READY && cancelled))
-			bury(entry, serial, run_id, state == CALL_LOST);
+		else if (state != CALL_LOST && state != CALL_READY)
+			continue;
+		else if (not_before_us > now)
+			next = Min(next, not_before_us);
+		else if (state == CALL_LOST || cancelled)
+		{
+			if (bury(entry, serial, run_id, state == CALL_LOST))
+				continue;
+			postpone(entry, serial, now + ANGLES_HELD_RETRY_US);
+			next = Min(next, now + ANGLES_HELD_RETRY_US);
+		}
+		else if (not_before_us != 0)
+		{
+			/* somebody held its row when it was to be started: now it may be tried again */
+			postpone(entry, serial, 0);
+			angles_slots_wake_sync(angles_my_slot);
+		}
 	}
+	return next;
 }
 
 /* Writes the row of a run that a session waits for, then lets the sync worker have it. */
@@ -109,7 +132,8 @@ serve_posted(AnglesCallEntry *entry, uint64 serial)
 	{
 		angles_txn_begin("angles: cancelling a run");
 		angles_worker_recheck();
-		mark_cancelled(run_id);
+		/* nobody else has had the time to hold this row */
+		(void) mark_cancelled(run_id);
 		angles_txn_commit();
 		return;
 	}
@@ -159,18 +183,31 @@ refuse(dsm_segment *segment, int sqlerrcode, const char *message, const char *hi
 	dsm_detach(segment);
 }
 
-/* Ends a call that the sync worker died with, or that was cancelled before it was taken. */
-static void
+/*
+ * Ends a call that the sync worker died with, or that was cancelled before it was taken. Returns
+ * false when somebody holds its row.
+ */
+static bool
 bury(AnglesCallEntry *entry, uint64 serial, int64 run_id, bool lost)
 {
+	bool		done;
+
 	angles_txn_begin("angles: closing a run");
 	angles_worker_recheck();
-	if (lost)
-		mark_crashed(run_id);
-	else
-		mark_cancelled(run_id);
+	done = lost ? mark_crashed(run_id) : mark_cancelled(run_id);
 	angles_txn_commit();
-	free_entry(entry, serial);
+	if (done)
+		free_entry(entry, serial);
+	return done;
+}
+
+static void
+postpone(AnglesCallEntry *entry, uint64 serial, int64 not_before_us)
+{
+	LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
+	if (entry->serial == serial)
+		entry->not_before_us = not_before_us;
+	LWLockRelease(&angles_shared->lock);
 }
 
 /* Empties an entry unless it is another's by now, and wakes the session that waits for it. */
@@ -193,7 +230,7 @@ free_entry(AnglesCallEntry *entry, uint64 serial)
 
 /* ---- the books ---- */
 
-void
+bool
 angles_runs_open(void)
 {
 	static SPIPlanPtr plan = NULL;
@@ -201,6 +238,7 @@ angles_runs_open(void)
 	Datum		values[1] = {angles_runs_in_flight()};
 	uint64		n;
 	int64	   *ids;
+	bool		all = true;
 
 	/* what no living worker has in hand went down with a dead one */
 	n = angles_spi_exec(&plan,
@@ -215,32 +253,41 @@ angles_runs_open(void)
 											 &isnull));
 	}
 	for (uint64 i = 0; i < n; i++)
-		mark_crashed(ids[i]);
+		all = mark_crashed(ids[i]) && all;
+	return all;
 }
 
-static void
+/* Returns false when somebody holds the row of the run. */
+static bool
 mark_crashed(int64 run_id)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[2] = {INT8OID, INT8OID};
 	Datum		values[2] = {Int64GetDatum(run_id), Int64GetDatum(angles_backoff_us(1, -1))};
 
+	if (!angles_run_lock(run_id))
+		return false;
 	angles_spi_exec(&plan, "SELECT angles.run_crashed($1, $2)", 2, types, values, NULL,
 					SPI_OK_SELECT);
+	return true;
 }
 
-static void
+/* Returns false when somebody holds the row of the run. */
+static bool
 mark_cancelled(int64 run_id)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[1] = {INT8OID};
 	Datum		values[1] = {Int64GetDatum(run_id)};
 
+	if (!angles_run_lock(run_id))
+		return false;
 	angles_spi_exec(&plan,
 					"UPDATE angles.runs SET state = 'cancelled', next_attempt_at = NULL, "
 					"finished_at = pg_catalog.clock_timestamp() "
 					"WHERE id = $1 AND (state = 'queued' OR next_attempt_at IS NOT NULL)",
 					1, types, values, NULL, SPI_OK_UPDATE);
+	return true;
 }
 
 Datum
@@ -349,6 +396,7 @@ hand_over(int64 run_id, bool fence_free)
 		entry->state = CALL_READY;
 		entry->serial = ++angles_shared->last_serial;
 		entry->run_id = run_id;
+		entry->not_before_us = 0;
 		entry->dsm = DSM_HANDLE_INVALID;
 		entry->waiter_proc = 0;
 		entry->tries = 0;
@@ -364,13 +412,14 @@ bool
 angles_runs_ready(void)
 {
 	bool		ready = false;
+	int64		now = angles_clock_mono_us();
 
 	LWLockAcquire(&angles_shared->lock, LW_SHARED);
 	for (int i = 0; i < ANGLES_CALLS; i++)
 	{
 		AnglesCallEntry *entry = &angles_my_slot->calls[i];
 
-		ready = ready || (entry->state == CALL_READY &&
+		ready = ready || (entry->state == CALL_READY && entry->not_before_us <= now &&
 						  (entry->fence_free || !angles_my_slot->fenced) &&
 						  pg_atomic_read_u32(&entry->cancelled) == 0);
 	}
@@ -397,7 +446,8 @@ angles_runs_expire(void)
 							  "AND state NOT IN ('queued', 'running') "
 							  "AND (requested_at < now() - make_interval(days => $1) "
 							  "OR id <= (SELECT id FROM angles.runs "
-							  "ORDER BY id DESC OFFSET $2 LIMIT 1)) ORDER BY id LIMIT $3)",
+							  "ORDER BY id DESC OFFSET $2 LIMIT 1)) ORDER BY id LIMIT $3 "
+							  "FOR UPDATE SKIP LOCKED)",
 							  3, types, values, NULL, SPI_OK_DELETE);
 	angles_txn_commit();
 	return deleted == EXPIRE_BATCH;

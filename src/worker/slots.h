@@ -69,6 +69,7 @@ typedef struct AnglesCallEntry
 	uint32		tries;			/* bridges that began to serve it: one that kills them is refused */
 	uint64		serial;			/* tells uses of this entry apart */
 	int64		run_id;			/* 0 while POSTED */
+	int64		not_before_us;	/* somebody held its row: left alone until then (mono); 0: free */
 	dsm_handle	dsm;			/* of the session that waits, DSM_HANDLE_INVALID when nobody does */
 	int			waiter_proc;	/* index + 1 */
 	bool		fence_free;		/* may run in a fenced database */

@@ -132,10 +132,12 @@ extern void angles_call_row(AnglesCall *call, const char *json);
  * Ends the run: writes angles.runs (inside a transaction of the caller's) with state
  * 'succeeded', 'failed' or 'cancelled', class ('transient', 'busy', 'permanent' or NULL; the
  * first two are tried again while attempts are left), SQLSTATE, message, detail, hint.
+ * Returns false, with nothing done, when somebody's open transaction holds the row of the run: to
+ * be called again a second later. When it is true,
  * angles_call_reply() then tells the one who waits; call it after the commit, outside of any
  * transaction: it waits (at most 2 s) for a session that is slow to read its rows.
  */
-extern void angles_call_finish(AnglesCall *call, const char *state, const char *class,
+extern bool angles_call_finish(AnglesCall *call, const char *state, const char *class,
 							   int sqlerrcode, const char *message, const char *detail,
 							   const char *hint);
 extern void angles_call_reply(AnglesCall *call);
@@ -144,13 +146,20 @@ extern void angles_call_reply(AnglesCall *call);
 
 /*
  * Opens (or refreshes) the alert of this fingerprint; severity is 'info', 'warning' or 'critical'.
- * Log line and NOTIFY angles_alerts only when it opens.
+ * Log line and NOTIFY angles_alerts only when it opens. One that somebody's open transaction holds
+ * is left as it is.
  */
 extern void angles_alert_open(const char *fingerprint, const char *severity, const char *title,
 							  const char *detail, const char *hint);
 
 /* Closes the open alert of this fingerprint; nothing when there is none. */
 extern void angles_alert_close(const char *fingerprint);
+
+/*
+ * Closes alerts that somebody's open transaction held when this process wanted to close them. To be
+ * called now and then: it costs nothing while there are none.
+ */
+extern void angles_alerts_catch_up(void);
 
 /* Appends to angles.audit_log who did what to which object; detail is jsonb text or NULL. */
 extern void angles_audit(const char *action, const char *object, const char *detail);

@@ -84,5 +84,137 @@ $node->kill_worker('sync', 'KILL');
 $node->wait_alive;
 $generation = claimed_after($generation, 'SIGKILL');
 crashes_are(2, 'SIGKILL is another one');
+$node->stop;
+
+# ---- rows that somebody's open transaction holds ----
+
+$sim = start_simulator();
+$node = new_cluster('held', sim => $sim, preload => 'angles', conf => { 'angles.sweep_interval' => '1h' });
+$node->sql('CREATE TABLE t (id int PRIMARY KEY, title text)');
+link_table($node, 't');
+
+my @holders;
+my $rows = 0;
+
+# Opens a transaction that executes the statement and stays open.
+sub hold
+{
+	my ($sql) = @_;
+	my $session = $node->background_psql('postgres');
+
+	$session->query_safe("BEGIN;\n$sql");
+	push @holders, $session;
+	return $session;
+}
+
+# Ends one of them.
+sub release
+{
+	my ($session, $how) = @_;
+	$session->query_safe($how);
+	$session->quit;
+	@holders = grep { $_ != $session } @holders;
+}
+
+sub row_flows
+{
+	my ($words) = @_;
+	$rows++;
+	$node->sql("INSERT INTO t VALUES ($rows, 'row')");
+	ok(wait_for(sub { creates($sim) == $rows }, $words, 10), $words);
+}
+
+sub alert_open
+{
+	return $node->sql("SELECT count(*) FROM angles.alerts WHERE fingerprint = 'notion_token' AND closed_at IS NULL");
+}
+
+sub run_is
+{
+	my ($id, $state, $words) = @_;
+	ok($node->wait_sql("SELECT state = '$state' FROM angles.runs WHERE id = $id", $words), $words);
+}
+
+row_flows('a row flows');
+$node->configure('angles.notion_token' => 'bad_token');
+$node->sql("UPDATE t SET title = 'refused'");
+wait_for(sub { alert_open() }, 'an alert is open');
+my $offset = $node->log_offset;
+my @pids = map { $node->wait_worker($_) } qw(bridge sync);
+
+# the row of an alert that the sync worker wants to close
+my $alert = hold('SELECT FROM angles.alerts FOR UPDATE');
+$node->configure('angles.notion_token' => $sim->token);
+row_flows('while somebody holds an alert that is to be closed');
+
+# runs: one to be started, one to be cancelled, one to be ended
+my $quiet = "INSERT INTO angles.runs (task) VALUES ('check_notion') RETURNING id";
+my ($start, $cancel) = map { $node->sql($quiet) } 1 .. 2;
+my $starting = hold("SELECT FROM angles.runs WHERE id = $start FOR UPDATE");
+my $cancelling = hold("SELECT angles.cancel($cancel)");
+$sim->faults({ path => '^/v1/users/me', count => 1, action => 'delay', ms => 1000 });
+my $asking = $node->background_psql('postgres');
+$asking->{stdin} .= "SELECT count(*) > 0 FROM angles.check_notion();\n";
+$asking->{run}->pump_nb;
+my $end = $node->wait_sql("SELECT max(id) FROM angles.runs WHERE state = 'running'", 'a run is under way');
+my $ending = hold("SELECT FROM angles.runs WHERE id = $end FOR UPDATE");
+row_flows('while somebody holds runs');
+my $other = $node->sql("SELECT angles.enqueue_run('check_notion')");
+run_is($other, 'succeeded', 'another run is done meanwhile');
+
+# the identity, and a bridge that looks at it
+my $adopting = hold('SELECT angles.adopt()');
+$node->sql('SELECT angles.look()');
+row_flows('while somebody adopts');
+
+my $held = join(', ', map { $_->query_safe('SELECT pg_backend_pid()') } @holders);
+$node->wait_sql("SELECT count(*) = 5 FROM pg_stat_activity
+	WHERE pid IN ($held) AND clock_timestamp() - xact_start > interval '5 s'", 'held for longer than lock_timeout');
+$node->sql('SELECT angles.look()');
+row_flows('after a long time');
+
+release($starting, 'ROLLBACK');
+run_is($start, 'succeeded', 'a run that was held when it was to be started is done later');
+release($cancelling, 'COMMIT');
+run_is($cancel, 'cancelled', 'one that was being cancelled is not');
+is($node->sql("SELECT state FROM angles.runs WHERE id = $end"), 'running', 'one that is held cannot end yet');
+release($ending, 'ROLLBACK');
+run_is($end, 'succeeded', 'and does so later');
+like($asking->query('SELECT 1'), qr/^t$/m, 'who waited for it gets his answer');
+$asking->quit;
+release($adopting, 'COMMIT');
+release($alert, 'ROLLBACK');
+row_flows('when all is over');
+wait_for(sub { !alert_open() }, 'the alert that was held is closed with the next work');
+is(alert_open(), 0, 'the alert is closed');
+
+# one that is just being opened, by a transaction that nobody can see yet
+my $opening = hold("SELECT angles.alert_open('notion_token', 'info', 'test')");
+my $refused = grep { $_->{status} == 401 } $sim->requests;
+$node->configure('angles.notion_token' => 'bad_token');
+$node->sql("UPDATE t SET title = 'refused again'");
+wait_for(sub { (grep { $_->{status} == 401 } $sim->requests) > $refused }, 'the token is refused');
+$node->configure('angles.notion_token' => $sim->token);
+row_flows('while somebody opens the same alert');
+release($opening, 'ROLLBACK');
+
+is(join(' ', map { $node->wait_worker($_) } qw(bridge sync)), "@pids", 'no worker has died of all that');
+unlike($node->log_from($offset), qr/lock timeout|deadlock/, 'nor waited for a lock');
+
+# runs that went down with their worker
+$sim->faults({ path => '^/v1/users/me', action => 'delay', ms => 20000 });
+my $lost = $node->sql("SELECT angles.enqueue_run('check_notion')");
+run_is($lost, 'running', 'a run is under way');
+my $burying = hold("SELECT FROM angles.runs WHERE id = $lost FOR UPDATE");
+$sim->clear_faults;
+$node->kill_worker('sync', 'TERM');
+$other = $node->sql("SELECT angles.enqueue_run('check_notion')");
+run_is($other, 'succeeded', 'a run that cannot be closed is not in the way of others');
+$node->kill_worker('bridge', 'TERM');
+$other = $node->sql("SELECT angles.enqueue_run('check_notion')");
+run_is($other, 'succeeded', 'nor is it after the bridge was replaced');
+release($burying, 'ROLLBACK');
+run_is($lost, 'succeeded', 'the run that was held is done again');
+is($node->sql("SELECT crashes, attempt FROM angles.runs WHERE id = $lost"), '1|2', 'and counts as crashed, once');
 
 done_testing();
