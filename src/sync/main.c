@@ -285,6 +285,7 @@ work_in_database(Engine *engine)
 	}
 	report_connection(engine);
 	report_links();
+	angles_alerts_catch_up();
 	angles_calls_step(engine);
 	ANGLES_KILL_POINT("before_claim_commit");
 	/* a mark that is removed below stands for a wish that must be on disk by then */
