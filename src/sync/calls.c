@@ -54,6 +54,8 @@ static void start_call(Engine *engine, AnglesCall *call, MemoryContext context);
 static void start_sync(Engine *engine, ActiveCall *active);
 static void start_check(Engine *engine, ActiveCall *active);
 static bool sync_is_through(ActiveCall *active);
+static bool can_move(const Link *link);
+static bool entries_move(const Link *link, TimestampTz up_to);
 static void finish_sync(Engine *engine, ActiveCall *active);
 static void send_check_row(ActiveCall *active, const char *what, bool good, const char *detail,
 						   const char *hint);
@@ -253,31 +255,69 @@ wanted_links(const char *args)
 static bool
 sync_is_through(ActiveCall *active)
 {
-	static SPIPlanPtr plan = NULL;
-	Oid			types[2] = {INT4OID, TIMESTAMPTZOID};
 	ListCell   *lc;
 
 	foreach(lc, active->links)
 	{
 		Link	   *link = angles_link_find(lfirst_int(lc));
-		Datum		values[2] = {Int32GetDatum(lfirst_int(lc)),
-		TimestampTzGetDatum(active->up_to)};
 
-		if (link == NULL || link->paused || link->fenced || link->problem != NULL)
+		if (link == NULL || !can_move(link))
 			continue;
-		if (link->state != LINK_ACTIVE)
-			return false;
-		if (angles_spi_exec(&plan,
-							"SELECT FROM angles.queue_entries q WHERE link_id = $1"
-							" AND enqueued_at <= $2"
-							" AND (state IN ('ready', 'claimed', 'retry', 'verifying')"
-							"  OR state = 'waiting' AND EXISTS (SELECT FROM angles.queue_entries b"
-							"   WHERE b.link_id = q.waits_for_link AND b.key = q.waits_for_key"
-							"   AND b.state NOT IN ('parked', 'held'))) LIMIT 1",
-							2, types, values, NULL, SPI_OK_SELECT) > 0)
+		if (link->state != LINK_ACTIVE || entries_move(link, active->up_to))
 			return false;
 	}
 	return true;
+}
+
+/* False while only a person can set this link going. */
+static bool
+can_move(const Link *link)
+{
+	return !link->paused && !link->fenced && link->problem == NULL;
+}
+
+/* Returns whether an entry of this link and time can still move without a person's help. */
+static bool
+entries_move(const Link *link, TimestampTz up_to)
+{
+	static SPIPlanPtr plan = NULL;
+	static SPIPlanPtr waiting_plan = NULL;
+	Oid			types[3] = {INT4OID, TIMESTAMPTZOID, INT4ARRAYOID};
+	Datum		values[3] = {Int32GetDatum(link->id), TimestampTzGetDatum(up_to)};
+	Datum	   *movable = palloc(Max(list_length(angles_links()), 1) * sizeof(Datum));
+	int			n = 0;
+	ListCell   *lc;
+
+	if (angles_spi_exec(&plan,
+						"SELECT FROM angles.queue_entries WHERE link_id = $1 AND enqueued_at <= $2"
+						" AND state IN ('ready', 'claimed', 'retry', 'verifying') LIMIT 1",
+						2, types, values, NULL, SPI_OK_SELECT) > 0)
+		return true;
+	foreach(lc, angles_links())
+	{
+		Link	   *other = (Link *) lfirst(lc);
+
+		if (can_move(other))
+			movable[n++] = Int32GetDatum(other->id);
+	}
+	values[2] = PointerGetDatum(construct_array(movable, n, INT4OID, sizeof(int32), true,
+												TYPALIGN_INT));
+	/*
+	 * One that waits moves unless something it waits for, at whatever distance, does not. A circle
+	 * has no end, so it moves: the worker breaks it.
+	 */
+	return angles_spi_exec(&waiting_plan,
+						   "SELECT FROM angles.queue_entries q WHERE q.link_id = $1"
+						   " AND q.enqueued_at <= $2 AND q.state = 'waiting' AND NOT EXISTS ("
+						   "  WITH RECURSIVE chain (link_id, key) AS ("
+						   "   SELECT q.waits_for_link, q.waits_for_key"
+						   "   UNION SELECT w.waits_for_link, w.waits_for_key"
+						   "   FROM chain c JOIN angles.queue_entries w USING (link_id, key)"
+						   "   WHERE w.state = 'waiting')"
+						   "  SELECT FROM chain c LEFT JOIN angles.queue_entries b"
+						   "   USING (link_id, key) WHERE b.state IS NULL"
+						   "   OR b.state IN ('parked', 'held') OR link_id <> ALL ($3)) LIMIT 1",
+						   3, types, values, NULL, SPI_OK_SELECT) > 0;
 }
 
 static void

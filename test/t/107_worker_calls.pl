@@ -1,0 +1,45 @@
+# What people wait for ends when it can, says what is its own, and costs nothing meanwhile.
+use strict;
+use warnings;
+
+use Test::More;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+use AnglesTest;
+use SyncTest;
+
+my $sim = start_simulator();
+my $node = new_cluster('main', sim => $sim, preload => 'angles', conf => { 'angles.sweep_interval' => '1h' });
+
+# ---- sync_notion() does not wait for what a person has stopped ----
+
+# Returns (left over, remark) of a pass of one table.
+sub pass
+{
+	my ($table) = @_;
+	my ($row) = $node->rows("SET angles.wait_max = '10s';
+		SELECT left_over, remark FROM angles.sync_notion(ARRAY['$table'::regclass])");
+	return $row;
+}
+
+$node->sql('CREATE TABLE parent (id int PRIMARY KEY, title text);
+	CREATE TABLE child (id int PRIMARY KEY, title text, parent int REFERENCES parent);
+	CREATE TABLE grandchild (id int PRIMARY KEY, title text, child int REFERENCES child)');
+link_table($node, $_) for qw(parent child grandchild);
+$node->sql("SELECT angles.pause('parent')");
+$node->sql("INSERT INTO parent VALUES (1, 'p'); INSERT INTO child VALUES (1, 'c', 1);
+	INSERT INTO grandchild VALUES (1, 'g', 1)");
+$node->wait_sql("SELECT count(*) = 2 FROM angles.queue WHERE state = 'waiting'", 'child and grandchild wait');
+is_deeply(pass('child'), [ 1, undef ], 'a pass of a child whose parent is paused ends');
+is_deeply(pass('grandchild'), [ 1, undef ], 'and of a grandchild');
+$node->sql("INSERT INTO child VALUES (2, 'alone', NULL)");
+is_deeply(pass('child'), [ 1, undef ], 'and when there is more to send');
+is(live_keys($node, $sim, 'child'), '2', 'which goes');
+$node->sql("SELECT angles.resume('parent')");
+my ($rows) = $node->rows('SELECT sum(left_over), count(remark) FROM angles.sync_notion()');
+is_deeply($rows, [ 0, 0 ], 'a pass waits for rows that wait for each other, when they can move');
+is(live_keys($node, $sim, 'grandchild'), '1', 'and returns when they have arrived');
+
+done_testing();
