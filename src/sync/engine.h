@@ -148,6 +148,7 @@ typedef struct Action
 	char	   *then_key;
 	int			step;			/* SETUP, CHECK, MARK: which */
 	int64		epoch;			/* MARK: the one that is written */
+	uint64		call;			/* CHECK: which call asked for it */
 	NotionAnswer *answer;		/* once it has come */
 	TimestampTz server_date;
 } Action;
