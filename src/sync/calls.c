@@ -39,6 +39,7 @@ typedef struct ActiveCall
 	TimestampTz up_to;			/* changes captured until then must be settled */
 	List	   *links;			/* of int: link ids */
 	List	   *before;			/* of LinkCounts *: what the worker had done before */
+	uint64		serial;			/* CHECK: carried by its actions */
 	int			steps_left;		/* CHECK: answers still to come */
 } ActiveCall;
 
@@ -53,6 +54,8 @@ enum
 static void start_call(Engine *engine, AnglesCall *call, MemoryContext context);
 static void start_sync(Engine *engine, ActiveCall *active);
 static void start_check(Engine *engine, ActiveCall *active);
+static void send_check(Engine *engine, ActiveCall *active, int step, int32 link_id,
+					   const char *id);
 static bool sync_is_through(ActiveCall *active);
 static bool can_move(const Link *link);
 static bool entries_move(const Link *link, TimestampTz up_to);
@@ -373,9 +376,8 @@ finish_sync(Engine *engine, ActiveCall *active)
 static void
 start_check(Engine *engine, ActiveCall *active)
 {
+	static uint64 last_serial = 0;
 	ListCell   *lc;
-	Action	   *action;
-	MemoryContext old;
 
 	active->is_check = true;
 	if (engine->token == NULL)
@@ -386,37 +388,35 @@ start_check(Engine *engine, ActiveCall *active)
 					   "reload the configuration.");
 		return;
 	}
-	action = angles_action_make(engine, ACTION_CHECK, 0);
-	action->step = CHECK_ME;
-	old = MemoryContextSwitchTo(action->context);
-	action->request = angles_notion_me();
-	MemoryContextSwitchTo(old);
-	angles_action_ready(engine, action);
-	active->steps_left = 1;
+	active->serial = ++last_serial;
+	send_check(engine, active, CHECK_ME, 0, NULL);
 	if (angles_guc_notion_parent && angles_notion_parse_id(angles_guc_notion_parent))
-	{
-		action = angles_action_make(engine, ACTION_CHECK, 0);
-		action->step = CHECK_PARENT;
-		old = MemoryContextSwitchTo(action->context);
-		action->request = angles_notion_get_page(angles_notion_parse_id(angles_guc_notion_parent));
-		MemoryContextSwitchTo(old);
-		angles_action_ready(engine, action);
-		active->steps_left++;
-	}
+		send_check(engine, active, CHECK_PARENT, 0,
+				   angles_notion_parse_id(angles_guc_notion_parent));
 	foreach(lc, angles_links())
 	{
 		Link	   *link = (Link *) lfirst(lc);
 
-		if (link->data_source_id == NULL)
-			continue;
-		action = angles_action_make(engine, ACTION_CHECK, link->id);
-		action->step = CHECK_DATA_SOURCE;
-		old = MemoryContextSwitchTo(action->context);
-		action->request = angles_notion_get_data_source(link->data_source_id);
-		MemoryContextSwitchTo(old);
-		angles_action_ready(engine, action);
-		active->steps_left++;
+		if (link->data_source_id != NULL)
+			send_check(engine, active, CHECK_DATA_SOURCE, link->id, link->data_source_id);
 	}
+}
+
+/* Puts one request of a check on its way. */
+static void
+send_check(Engine *engine, ActiveCall *active, int step, int32 link_id, const char *id)
+{
+	Action	   *action = angles_action_make(engine, ACTION_CHECK, link_id);
+	MemoryContext old = MemoryContextSwitchTo(action->context);
+
+	action->step = step;
+	action->call = active->serial;
+	action->request = step == CHECK_ME ? angles_notion_me()
+		: step == CHECK_PARENT ? angles_notion_get_page(id)
+		: angles_notion_get_data_source(id);
+	MemoryContextSwitchTo(old);
+	angles_action_ready(engine, action);
+	active->steps_left++;
 }
 
 void
@@ -431,7 +431,8 @@ angles_calls_settle_check(Engine *engine, Action *action)
 	{
 		ActiveCall *active = (ActiveCall *) lfirst(lc);
 
-		if (!active->is_check || active->end != NULL || active->steps_left == 0)
+		/* one that was cancelled does not care any more */
+		if (active->serial != action->call || active->end != NULL)
 			continue;
 		active->steps_left--;
 		if (action->step == CHECK_ME)

@@ -42,4 +42,19 @@ my ($rows) = $node->rows('SELECT sum(left_over), count(remark) FROM angles.sync_
 is_deeply($rows, [ 0, 0 ], 'a pass waits for rows that wait for each other, when they can move');
 is(live_keys($node, $sim, 'grandchild'), '1', 'and returns when they have arrived');
 
+# ---- check_notion() of two people at once ----
+
+my $checks = $node->sql('SELECT count(*) FROM angles.check_notion()');
+is($checks, 5, 'a check: the token, the parent page, three data sources');
+# what both ask first is answered last
+$sim->faults({ path => '^/v1/users/me', count => 2, action => 'delay', ms => 1500 });
+my $first = $node->background_psql('postgres');
+$first->{stdin} .= "SELECT count(*), count(DISTINCT item) FROM angles.check_notion();\n";
+$first->{run}->pump_nb;
+$node->wait_sql("SELECT count(*) = 1 FROM angles.runs WHERE state = 'running'", 'one check is under way');
+is($node->sql('SELECT count(*), count(DISTINCT item) FROM angles.check_notion()'), "$checks|$checks",
+	'a second check beside it gets its own answers');
+like($first->query('SELECT 1'), qr/^$checks\|$checks$/m, 'and the first one its own');
+$first->quit;
+
 done_testing();
