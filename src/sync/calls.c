@@ -136,6 +136,22 @@ angles_calls_waiting(Engine *engine)
 	return engine->calls != NIL;
 }
 
+bool
+angles_calls_cancelled(Engine *engine)
+{
+	ListCell   *lc;
+
+	foreach(lc, engine->calls)
+	{
+		ActiveCall *active = (ActiveCall *) lfirst(lc);
+
+		if (active->end != NULL ? angles_clock_mono_us() >= active->write_end_us
+			: angles_call_cancelled(active->call))
+			return true;
+	}
+	return false;
+}
+
 static void
 start_call(Engine *engine, AnglesCall *call, MemoryContext context)
 {

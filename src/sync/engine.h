@@ -332,6 +332,14 @@ extern void angles_calls_reply(Engine *engine);
 
 /* Whether somebody waits for a run of this worker. */
 extern bool angles_calls_waiting(Engine *engine);
+
+/*
+ * Whether angles_calls_step() has something to do that no answer and no change in the database
+ * announces: a call was cancelled, its waiter is gone, or its end can be written at last. Reads
+ * shared memory only.
+ */
+extern bool angles_calls_cancelled(Engine *engine);
+
 /* Notes the answer of an ACTION_CHECK. */
 extern void angles_calls_settle_check(Engine *engine, Action *action);
 

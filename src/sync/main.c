@@ -502,8 +502,12 @@ next_wait(Engine *engine, long sending_wait)
 	/* whoever waits in SQL may go away without a word to this process */
 	if (angles_calls_waiting(engine))
 	{
+		if (angles_calls_cancelled(engine))
+		{
+			engine->look = true;
+			return 0;
+		}
 		wait = wait < 0 ? 100 : Min(wait, 100);
-		engine->look = engine->look || !working;
 		working = true;
 	}
 	if (!working)

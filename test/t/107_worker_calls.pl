@@ -57,4 +57,22 @@ is($node->sql('SELECT count(*), count(DISTINCT item) FROM angles.check_notion()'
 like($first->query('SELECT 1'), qr/^$checks\|$checks$/m, 'and the first one its own');
 $first->quit;
 
+# ---- waiting costs nothing ----
+
+$sim->faults({ path => '^/v1/users/me', count => 1, action => 'delay', ms => 500 });
+my $id = $node->sql("SELECT angles.enqueue_run('check_notion')");
+$node->wait_sql("SELECT state = 'running' FROM angles.runs WHERE id = $id", 'a run is under way');
+my $holder = $node->background_psql('postgres');
+$holder->query_safe("BEGIN;\nSELECT FROM angles.runs WHERE id = $id FOR UPDATE");
+# Notion's answer comes soon; then only the end of the run is to be written
+
+# its own queries are in what the database counts, too
+sub commits { return $node->sql("SELECT xact_commit FROM pg_stat_database WHERE datname = 'postgres'"); }
+my $before = commits();
+$node->sql('SELECT pg_sleep(5)');
+cmp_ok(commits() - $before, '<', 20, 'waiting: no transaction ten times a second');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+$node->wait_sql("SELECT state = 'succeeded' FROM angles.runs WHERE id = $id", 'the run ends');
+
 done_testing();
