@@ -142,6 +142,9 @@ angles_changelog_add(int32 link_id, char op, const char *key, const char *new_ke
 		n_changes = 0;
 		known = known_create(memory, 64, NULL);
 	}
+	/* what is known of keys so far is of before: their next changes have to be logged again */
+	if (op == ANGLES_OP_TRUNCATE)
+		known_reset(known);
 	entry = known_lookup(known, probe);
 	if (entry != NULL && changes[entry->index].op == op && op != ANGLES_OP_REKEY)
 		return;
