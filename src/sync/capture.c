@@ -92,6 +92,14 @@ void
 angles_sync_install(void)
 {
 	angles_changelog_install();
+	angles_partitions_install();
+}
+
+bool
+angles_capture_wanted(void)
+{
+	return angles_guc_sync && (SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA ||
+							   angles_guc_capture_replica_default);
 }
 
 /* angles.capture(): AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW on each linked table. */
@@ -108,8 +116,7 @@ angles_capture(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"angles.capture\" was not called by a trigger"),
 				 errhint("SELECT angles.link('table') makes the trigger.")));
-	if (!angles_guc_sync || (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA &&
-							 !angles_guc_capture_replica_default))
+	if (!angles_capture_wanted())
 		return PointerGetDatum(NULL);
 
 	target = find_target(trigger);
@@ -164,8 +171,7 @@ angles_capture_truncate(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"angles.capture_truncate\" was not called by its trigger"),
 				 errhint("SELECT angles.link('table') makes the trigger.")));
-	if (angles_guc_sync && (SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA ||
-							angles_guc_capture_replica_default))
+	if (angles_capture_wanted())
 		angles_changelog_add(pg_strtoint32(trigger->tg_trigger->tgargs[0]), ANGLES_OP_TRUNCATE,
 							 "", NULL);
 	return PointerGetDatum(NULL);

@@ -102,6 +102,7 @@ static bool warned = false;		/* this transaction warned of a failed capture */
 
 static bool wake_at_release = false;
 
+static void forget_before_truncate(int32 link_id);
 static void forget_transaction(void);
 static void drop_changes_from(int first);
 static void write_changes_from(int first);
@@ -142,9 +143,8 @@ angles_changelog_add(int32 link_id, char op, const char *key, const char *new_ke
 		n_changes = 0;
 		known = known_create(memory, 64, NULL);
 	}
-	/* what is known of keys so far is of before: their next changes have to be logged again */
 	if (op == ANGLES_OP_TRUNCATE)
-		known_reset(known);
+		forget_before_truncate(link_id);
 	entry = known_lookup(known, probe);
 	if (entry != NULL && changes[entry->index].op == op && op != ANGLES_OP_REKEY)
 		return;
@@ -209,6 +209,26 @@ angles_changelog_table(int n)
 		return InvalidOid;
 	snprintf(name, sizeof(name), "change_log_%d", n);
 	return get_relname_relid(name, schema);
+}
+
+/*
+ * What is known of keys is of before, so that their next changes are logged again. A compare that
+ * this subtransaction asked for is needed no more: its TRUNCATE told of each partition, too.
+ */
+static void
+forget_before_truncate(int32 link_id)
+{
+	int			first = n_changes;
+	int			kept;
+
+	known_reset(known);
+	while (first > 0 && changes[first - 1].subid >= GetCurrentSubTransactionId())
+		first--;
+	kept = first;
+	for (int i = first; i < n_changes; i++)
+		if (changes[i].link_id != link_id || changes[i].op != ANGLES_OP_RECONCILE)
+			changes[kept++] = changes[i];
+	n_changes = kept;
 }
 
 /* ---- transaction ends ---- */

@@ -12,11 +12,12 @@ use SyncTest;
 my $sim = start_simulator();
 my $node = new_cluster('main', sim => $sim);
 
-# Returns the live pages of a table as "id:n ...", sorted.
+# Returns the live pages of a table as "id:n ...", in the order of ids.
 sub held
 {
 	my ($table) = @_;
-	return join(' ', sort map { "$_->{id}:$_->{n}" } pages($node, $sim, $table));
+	return join(' ', map { "$_->{id}:$_->{n}" }
+		sort { $a->{id} <=> $b->{id} } pages($node, $sim, $table));
 }
 
 # A9: what happened to a key before TRUNCATE says nothing about what happened to it after
@@ -31,6 +32,99 @@ sub held
 	is(held('emptied'), '1:20 2:2 3:3', 'A9: a row that is made again after TRUNCATE is sent');
 	is($node->sql('SELECT pages FROM angles.held_deletes'), 2,
 		'A9: and its page is not among those that wait for approval');
+}
+
+# Returns when what a change of partitions asked for has been compared and sent.
+sub compared
+{
+	my ($table) = @_;
+	drained($node);
+	$node->wait_sql("SELECT state = 'active' AND NOT reconcile FROM angles.links"
+		. " WHERE relid = '$table'::regclass", "$table was compared");
+	return drained($node);
+}
+
+# A6: partitions come and go with their rows
+{
+	my $root = '"My Schema"."Root"';
+	$node->sql(q{
+		CREATE SCHEMA "My Schema";
+		CREATE TABLE "My Schema"."Root" (id int PRIMARY KEY, title text, n int) PARTITION BY RANGE (id);
+		CREATE TABLE "My Schema"."P 1" PARTITION OF "My Schema"."Root" FOR VALUES FROM (0) TO (10);
+		CREATE TABLE "My Schema".p2 PARTITION OF "My Schema"."Root" FOR VALUES FROM (10) TO (20);
+		CREATE TABLE "My Schema".mid PARTITION OF "My Schema"."Root" FOR VALUES FROM (20) TO (40)
+			PARTITION BY RANGE (id);
+		CREATE TABLE "My Schema".leaf PARTITION OF "My Schema".mid FOR VALUES FROM (20) TO (30);
+		CREATE TABLE other (id int);
+		INSERT INTO "My Schema"."Root" SELECT g, 'row ' || g, g FROM generate_series(1, 30, 10) g});
+	link_table($node, $root);
+	is(held($root), '1:1 11:11 21:21', 'A6: a table with partitions below partitions is linked');
+
+	# Runs statements of their own each, and returns what is held after a compare.
+	my $after = sub {
+		$node->sql($_) foreach @_;
+		compared($root);
+		return held($root);
+	};
+	my $started = sub { $node->sql("SELECT push_started_at FROM angles.links WHERE relid = '$root'::regclass") };
+
+	# ATTACH
+	my $table = q{CREATE TABLE came (id int PRIMARY KEY, title text, n int);
+		INSERT INTO came VALUES (50, 'row', 50), (51, 'row', 51)};
+	is($after->($table, qq{ALTER TABLE $root ATTACH PARTITION came FOR VALUES FROM (50) TO (60)}),
+		'1:1 11:11 21:21 50:50 51:51', 'A6: rows of an attached partition are sent');
+	is($after->(q{CREATE TABLE deep (id int PRIMARY KEY, title text, n int); INSERT INTO deep VALUES (31, 'row', 31)},
+			q{DO 'BEGIN ALTER TABLE "My Schema".mid ATTACH PARTITION deep FOR VALUES FROM (30) TO (40); END'}),
+		'1:1 11:11 21:21 31:31 50:50 51:51', 'A6: of one that is attached further below, in a DO block');
+
+	# what needs no compare
+	{
+		my $before = $started->();
+		$node->sql(qq{CREATE TABLE empty_1 PARTITION OF $root FOR VALUES FROM (60) TO (70);
+			CREATE TABLE empty_2 (LIKE empty_1 INCLUDING ALL);
+			ALTER TABLE $root ATTACH PARTITION empty_2 FOR VALUES FROM (70) TO (80);
+			ALTER TABLE $root DETACH PARTITION empty_2;
+			CREATE INDEX ON $root (n);
+			DROP TABLE empty_1, empty_2});
+		$node->sql('TRUNCATE other; DROP TABLE IF EXISTS other_there_is_not');
+		$node->sql(qq{BEGIN; TRUNCATE "My Schema"."P 1"; ROLLBACK});
+		$node->sql(qq{BEGIN; SAVEPOINT a; ALTER TABLE $root DETACH PARTITION came; ROLLBACK TO a; COMMIT});
+		isnt($node->psql('postgres', qq{TRUNCATE "My Schema"."P 1", other_there_is_not}), 0, 'a command fails');
+		$node->sql(qq{SET angles.sync = off; TRUNCATE "My Schema"."P 1"});
+		$node->sql(qq{SET angles.sync = off; INSERT INTO $root VALUES (1, 'row 1', 1)});
+		compared($root);
+		is($started->(), $before, 'A6: nothing is compared for empty partitions, failed commands, angles.sync = off');
+	}
+
+	# DETACH, TRUNCATE, DROP
+	my $before = $sim->ledger;
+	is($after->(qq{ALTER TABLE $root DETACH PARTITION came}), '1:1 11:11 21:21 31:31',
+		'A6: pages of a detached partition go');
+	is(scalar(grep { $_->{body}{in_trash} } writes($sim, $before)), 2, 'A6: to the trash');
+	is($after->(qq{ALTER TABLE $root ATTACH PARTITION came FOR VALUES FROM (50) TO (60)}),
+		'1:1 11:11 21:21 31:31 50:50 51:51', 'A6: and are back when it is attached again');
+	is($after->(qq{ALTER TABLE $root DETACH PARTITION came CONCURRENTLY}), '1:1 11:11 21:21 31:31',
+		'A6: DETACH CONCURRENTLY');
+	is($after->(qq{TRUNCATE "My Schema"."P 1", other}), '11:11 21:21 31:31', 'A6: TRUNCATE of a partition');
+	is($after->(qq{ALTER TABLE $root DETACH PARTITION "My Schema".mid}), '11:11',
+		'A6: DETACH of a partition that has partitions');
+	is($after->(qq{DROP TABLE IF EXISTS nowhere, "My Schema".p2}), '', 'A6: DROP of a partition');
+	is($after->(qq{BEGIN; INSERT INTO $root VALUES (2, 'row', 2); ALTER TABLE $root DETACH PARTITION "My Schema"."P 1";
+			CREATE TABLE p1 PARTITION OF $root FOR VALUES FROM (0) TO (10);
+			INSERT INTO $root VALUES (3, 'row', 3); COMMIT}), '3:3', 'A6: beside changes of rows');
+
+	# TRUNCATE of the whole table waits for a person, its partitions ask for nothing besides
+	my $then = $started->();
+	$node->sql("TRUNCATE $root");
+	$node->wait_sql("SELECT pages = 1 FROM angles.held_deletes WHERE \"table\" = '$root'::regclass",
+		'A9: TRUNCATE of a partitioned table is a held mass delete');
+	compared($root);
+	is($started->(), $then, 'A9: and nothing is compared');
+	is(held($root), '3:3', 'A9: nor trashed');
+
+	is($node->psql('postgres', "DROP TABLE $root"), 0, 'A6: the linked table itself can be dropped');
+	$node->sql('UPDATE emptied SET n = 21 WHERE id = 1');
+	wait_for(sub { held('emptied') =~ /1:21/ }, 'A6: and the others go on');
 }
 
 done_testing();
