@@ -17,6 +17,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "commands/extension.h"
 #include "commands/sequence.h"
 #include "common/hashfn.h"
 #include "executor/tuptable.h"
@@ -46,6 +47,7 @@
 
 /* Marks of failed captures stand here, below the data directory. */
 #define MARK_DIR "angles"
+#define MARK_PATH MARK_DIR "/%s_%u_%d"
 
 typedef struct Change
 {
@@ -90,6 +92,13 @@ known_hash_key(KnownKey key)
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
+/* Changes to be written, from an index on; nothing is, when the extension has gone. */
+typedef struct WriteJob
+{
+	int			first;
+	bool		written;
+} WriteJob;
+
 /* All of it lives in "memory", a child of TopTransactionContext, and dies with the transaction. */
 static MemoryContext memory = NULL;
 static Change *changes = NULL;
@@ -111,6 +120,7 @@ static Relation open_log(void);
 static void append(Relation log, int first, int64 id);
 static void mark_failed_capture(int first, const ErrorData *error);
 static bool write_mark(int32 link_id);
+static bool flush_path(const char *path, int flags);
 static char *mark_path(const char *kind, int32 link_id);
 static void xact_callback(XactEvent event, void *arg);
 static void release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top, void *arg);
@@ -329,12 +339,12 @@ static void
 write_changes_from(int first)
 {
 	ErrorData  *error;
-	int			job = first;
+	WriteJob	job = {first, false};
 
 	error = angles_txn_try(write_job, &job, false);
 	if (error != NULL)
 		mark_failed_capture(first, error);
-	else
+	else if (job.written)
 		wrote = true;
 	drop_changes_from(first);
 }
@@ -342,11 +352,15 @@ write_changes_from(int first)
 static void
 write_job(void *arg)
 {
-	int			first = *(int *) arg;
+	WriteJob   *job = (WriteJob *) arg;
 	Relation	log = open_log();
-	Oid			sequence = get_relname_relid("change_log_seq", RelationGetNamespace(log));
+	Oid			sequence;
 
-	append(log, first, nextval_internal(sequence, false));
+	if (log == NULL)
+		return;
+	sequence = get_relname_relid("change_log_seq", RelationGetNamespace(log));
+	append(log, job->first, nextval_internal(sequence, false));
+	job->written = true;
 
 	/* the lock is kept to the end of the transaction, as for any table that was written */
 	table_close(log, NoLock);
@@ -354,7 +368,8 @@ write_job(void *arg)
 
 /*
  * Returns the first table of the log that is not full. A table that the worker is just emptying
- * is passed over, so nobody waits for it; the last one takes what no other can.
+ * is passed over, so nobody waits for it; the last one takes what no other can. Returns NULL when
+ * this very transaction has dropped the extension, and the links with it.
  */
 static Relation
 open_log(void)
@@ -365,6 +380,8 @@ open_log(void)
 		Oid			relid = angles_changelog_table(n);
 		Relation	log;
 
+		if (!OidIsValid(relid) && !OidIsValid(get_extension_oid("angles", true)))
+			return NULL;
 		if (!OidIsValid(relid))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_TABLE),
@@ -465,30 +482,39 @@ mark_failed_capture(int first, const ErrorData *error)
 					 "compare.")));
 }
 
-/* Returns whether the mark of a link is on disk. A file, because the database cannot be written. */
+/*
+ * Returns whether the mark of a link is on disk. A file, because the database cannot be written.
+ * Here is nobody left to catch an error: all that is called returns failures instead.
+ */
 static bool
 write_mark(int32 link_id)
 {
-	char	   *path = mark_path("reconcile", link_id);
-	int			fd;
+	char		path[MAXPGPATH];
+	bool		made = MakePGDirectory(MARK_DIR) == 0;
+
+	if (!made && errno != EEXIST)
+		return false;
+	snprintf(path, sizeof(path), MARK_PATH, "reconcile", MyDatabaseId, link_id);
+	return flush_path(path, O_WRONLY | O_CREAT) && flush_path(MARK_DIR, O_RDONLY) &&
+		(!made || flush_path(".", O_RDONLY));
+}
+
+static bool
+flush_path(const char *path, int flags)
+{
+	int			fd = BasicOpenFile(path, flags | PG_BINARY);
 	bool		done;
 
-	if (mkdir(MARK_DIR, S_IRWXU) != 0 && errno != EEXIST)
-		return false;
-	fd = OpenTransientFile(path, O_WRONLY | O_CREAT | PG_BINARY);
 	if (fd < 0)
 		return false;
 	done = pg_fsync(fd) == 0;
-	done = CloseTransientFile(fd) == 0 && done;
-	fsync_fname(MARK_DIR, true);
-	pfree(path);
-	return done;
+	return close(fd) == 0 && done;
 }
 
 static char *
 mark_path(const char *kind, int32 link_id)
 {
-	return psprintf("%s/%s_%u_%d", MARK_DIR, kind, MyDatabaseId, link_id);
+	return psprintf(MARK_PATH, kind, MyDatabaseId, link_id);
 }
 
 bool

@@ -127,4 +127,39 @@ sub compared
 	wait_for(sub { held('emptied') =~ /1:21/ }, 'A6: and the others go on');
 }
 
+# Runs a statement that must go well, and returns what the server said besides.
+sub said
+{
+	my ($sql, $name) = @_;
+	my $err;
+	is($node->psql('postgres', $sql, stderr => \$err, on_error_stop => 1), 0, $name) or diag($err);
+	return $err;
+}
+
+# A13: not even the mark of a failed capture can be left
+{
+	my $marks = $node->data_dir . '/angles';
+	my $aside = $node->data_dir . '/angles_aside';
+	rename($marks, $aside);
+	open(my $file, '>', $marks) or die $!;
+	close($file);
+	$node->sql('ALTER TABLE angles.change_log_0 RENAME TO away');
+	like(said('UPDATE emptied SET n = 22 WHERE id = 1', 'A13: no place for a mark: the transaction goes on'),
+		qr/could not capture.*could not even be marked/s, 'A13: and warns of it');
+	unlink($marks);
+	like(said('UPDATE emptied SET n = 23 WHERE id = 1', 'A13: the place for marks is made anew'),
+		qr/could not capture.*are marked/s, 'A13: and used');
+	$node->sql('ALTER TABLE angles.away RENAME TO change_log_0');
+	wait_for(sub { held('emptied') =~ /1:23/ }, 'A13: the compare that it asks for sends the change');
+	drained($node);
+}
+
+# A13: what was captured for an extension that the same transaction drops is wanted by nobody
+{
+	is(said(q{BEGIN; INSERT INTO emptied VALUES (9, 'last', 9); DROP EXTENSION angles; COMMIT},
+			'A13: a change and DROP EXTENSION in one transaction'), '', 'A13: nothing is said');
+	is(join(' ', glob($node->data_dir . '/angles/reconcile_*')), '', 'A13: no mark is left');
+	is($node->sql('SELECT count(*) FROM emptied WHERE id = 9'), 1, 'A13: the change is committed');
+}
+
 done_testing();
