@@ -146,7 +146,9 @@ COMMENT ON COLUMN angles.reconciles.begins_after IS 'transactions below this one
 
 /*
  * The log that user transactions append to. There are several of the same shape so that a full one
- * can be emptied with TRUNCATE while others take the writes; see src/sync/README.md.
+ * can be emptied with TRUNCATE while others take the writes; see src/sync/README.md. Changes of one
+ * kind that follow each other in a transaction share a row: then "keys" has their keys, numbered from
+ * "ord" on, and "key" is empty.
  */
 CREATE TABLE angles.change_log_0 (
 	id			bigint NOT NULL,
@@ -155,7 +157,8 @@ CREATE TABLE angles.change_log_0 (
 	op			"char" NOT NULL,
 	key			text NOT NULL,
 	new_key		text,
-	at			timestamptz NOT NULL
+	at			timestamptz NOT NULL,
+	keys		text[]
 ) WITH (autovacuum_vacuum_threshold = 5000);
 CREATE TABLE angles.change_log_1 (LIKE angles.change_log_0) WITH (autovacuum_vacuum_threshold = 5000);
 CREATE TABLE angles.change_log_2 (LIKE angles.change_log_0) WITH (autovacuum_vacuum_threshold = 5000);
@@ -168,10 +171,12 @@ COMMENT ON TABLE angles.change_log_3 IS 'as change_log_0';
 COMMENT ON SEQUENCE angles.change_log_seq IS 'orders the appends of dependent transactions';
 
 CREATE VIEW angles.change_log AS
-	SELECT * FROM angles.change_log_0
-	UNION ALL SELECT * FROM angles.change_log_1
-	UNION ALL SELECT * FROM angles.change_log_2
-	UNION ALL SELECT * FROM angles.change_log_3;
+	SELECT l.id, (l.ord + k.n - 1)::integer AS ord, l.link_id, l.op, k.key, l.new_key, l.at
+	FROM (SELECT * FROM angles.change_log_0
+		UNION ALL SELECT * FROM angles.change_log_1
+		UNION ALL SELECT * FROM angles.change_log_2
+		UNION ALL SELECT * FROM angles.change_log_3) l,
+		unnest(COALESCE(l.keys, ARRAY[l.key])) WITH ORDINALITY AS k (key, n);
 COMMENT ON VIEW angles.change_log IS 'captured changes that the sync worker has not taken into the queue yet';
 
 REVOKE ALL ON angles.links, angles.link_columns, angles.pages, angles.queue_entries, angles.reconciles,

@@ -39,6 +39,7 @@
 typedef struct KeyColumn
 {
 	AttrNumber	attnum;			/* in the relation that fires */
+	Oid			type;			/* without domains */
 	FmgrInfo	output;
 	bool		pinned;			/* the output depends on settings, which are pinned for it */
 } KeyColumn;
@@ -70,6 +71,9 @@ typedef struct Move
 
 static Move *move = NULL;
 
+static void inserted(const Target *target, TriggerData *trigger);
+static void updated(const Target *target, TriggerData *trigger);
+static void deleted(const Target *target, TriggerData *trigger);
 static Target *find_target(TriggerData *trigger);
 static void build_target(Target *target, TriggerData *trigger);
 static void set_key_column(KeyColumn *key, AttrNumber attnum, TupleDesc desc,
@@ -78,9 +82,14 @@ static Oid	root_relation(Oid trigger_oid, Oid relid);
 static AttrNumber resolve_column(Oid linked_then, Oid root, Relation rel, const char *attnum,
 								 const char *name);
 static bool output_depends_on_settings(Oid type);
-static char *row_key(const Target *target, HeapTuple tuple, TupleDesc desc);
+static StringInfo row_key(const Target *target, HeapTuple tuple, Relation rel, int which);
+static void append_key(StringInfo buf, int n, const KeyColumn *keys, HeapTuple tuple,
+					   TupleDesc desc);
+static void append_key_text(StringInfo buf, const KeyColumn *key, Datum value);
 static char *one_key_text(const KeyColumn *key, Datum value);
 static bool same_values(const Target *target, HeapTuple a, HeapTuple b, TupleDesc desc);
+static bool same_key_values(const Target *target, HeapTuple a, HeapTuple b, TupleDesc desc);
+static bool same_value(AttrNumber attnum, HeapTuple a, HeapTuple b, TupleDesc desc);
 static void note_departure(int32 link_id, HeapTuple tuple, const char *key);
 static char *take_departure(int32 link_id, HeapTuple tuple);
 static void relcache_callback(Datum arg, Oid relid);
@@ -107,9 +116,7 @@ Datum
 angles_capture(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	TupleDesc	desc;
 	Target	   *target;
-	char	   *key;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -121,43 +128,67 @@ angles_capture(PG_FUNCTION_ARGS)
 
 	target = find_target(trigger);
 	if (target->n_keys == 0)
-	{
 		angles_changelog_add(target->link_id, ANGLES_OP_RECONCILE, "", NULL);
-		return PointerGetDatum(NULL);
-	}
-	desc = RelationGetDescr(trigger->tg_relation);
-	key = row_key(target, trigger->tg_trigtuple, desc);
-	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-	{
-		char	   *new_key = row_key(target, trigger->tg_newtuple, desc);
-
-		if (strcmp(key, new_key) != 0)
-		{
-			angles_changelog_add(target->link_id, ANGLES_OP_REKEY, key, new_key);
-			angles_changelog_add(target->link_id, ANGLES_OP_TOUCH, new_key, NULL);
-		}
-		else if (!same_values(target, trigger->tg_trigtuple, trigger->tg_newtuple, desc))
-			angles_changelog_add(target->link_id, ANGLES_OP_TOUCH, key, NULL);
-	}
+	else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		updated(target, trigger);
 	else if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
-	{
-		bool		moves = HeapTupleHeaderIndicatesMovedPartitions(trigger->tg_trigtuple->t_data);
-
-		/* no deletion: if a trigger keeps the row from arriving, the worker finds it gone */
-		angles_changelog_add(target->link_id, moves ? ANGLES_OP_TOUCH : ANGLES_OP_DELETE, key,
-							 NULL);
-		if (moves)
-			note_departure(target->link_id, trigger->tg_trigtuple, key);
-	}
+		deleted(target, trigger);
 	else
+		inserted(target, trigger);
+	return PointerGetDatum(NULL);
+}
+
+static void
+inserted(const Target *target, TriggerData *trigger)
+{
+	StringInfo	key = row_key(target, trigger->tg_trigtuple, trigger->tg_relation, 0);
+
+	if (move != NULL)
 	{
 		char	   *old_key = take_departure(target->link_id, trigger->tg_trigtuple);
 
-		if (old_key != NULL && strcmp(old_key, key) != 0)
-			angles_changelog_add(target->link_id, ANGLES_OP_REKEY, old_key, key);
-		angles_changelog_add(target->link_id, ANGLES_OP_TOUCH, key, NULL);
+		if (old_key != NULL && strcmp(old_key, key->data) != 0)
+			angles_changelog_add(target->link_id, ANGLES_OP_REKEY, old_key, key->data);
 	}
-	return PointerGetDatum(NULL);
+	angles_changelog_row(target->link_id, ANGLES_OP_TOUCH, key->data, key->len, false);
+}
+
+static void
+updated(const Target *target, TriggerData *trigger)
+{
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	HeapTuple	old = trigger->tg_trigtuple;
+	HeapTuple	new = trigger->tg_newtuple;
+	bool		same_key = same_key_values(target, old, new, desc);
+	StringInfo	new_key;
+
+	if (same_key && same_values(target, old, new, desc))
+		return;
+	new_key = row_key(target, new, trigger->tg_relation, 0);
+	if (!same_key)
+	{
+		StringInfo	key = row_key(target, old, trigger->tg_relation, 1);
+
+		/* other bytes may be the same key: numbers have several forms */
+		if (strcmp(key->data, new_key->data) != 0)
+			angles_changelog_add(target->link_id, ANGLES_OP_REKEY, key->data, new_key->data);
+		else if (same_values(target, old, new, desc))
+			return;
+	}
+	angles_changelog_row(target->link_id, ANGLES_OP_TOUCH, new_key->data, new_key->len, true);
+}
+
+static void
+deleted(const Target *target, TriggerData *trigger)
+{
+	StringInfo	key = row_key(target, trigger->tg_trigtuple, trigger->tg_relation, 0);
+	bool		moves = HeapTupleHeaderIndicatesMovedPartitions(trigger->tg_trigtuple->t_data);
+
+	/* no deletion: if a trigger keeps the row from arriving, the worker finds it gone */
+	angles_changelog_row(target->link_id, moves ? ANGLES_OP_TOUCH : ANGLES_OP_DELETE, key->data,
+						 key->len, false);
+	if (moves)
+		note_departure(target->link_id, trigger->tg_trigtuple, key->data);
 }
 
 /* angles.capture_truncate(): AFTER TRUNCATE FOR EACH STATEMENT on each linked table. */
@@ -180,10 +211,14 @@ angles_capture_truncate(PG_FUNCTION_ARGS)
 static Target *
 find_target(TriggerData *trigger)
 {
+	/* an entry of the hash stays where it is, and stays */
+	static Target *latest = NULL;
 	Oid			trigger_oid = trigger->tg_trigger->tgoid;
 	Target	   *target;
 	bool		found;
 
+	if (latest != NULL && latest->trigger_oid == trigger_oid && latest->valid)
+		return latest;
 	if (targets == NULL)
 	{
 		HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(Target)};
@@ -199,6 +234,7 @@ find_target(TriggerData *trigger)
 	}
 	if (!target->valid)
 		build_target(target, trigger);
+	latest = target;
 	return target;
 }
 
@@ -264,6 +300,7 @@ set_key_column(KeyColumn *key, AttrNumber attnum, TupleDesc desc, MemoryContext 
 	getTypeOutputInfo(type, &output, &varlena);
 	fmgr_info_cxt(output, &key->output, context);
 	key->attnum = attnum;
+	key->type = type;
 	key->pinned = output_depends_on_settings(type);
 }
 
@@ -348,38 +385,87 @@ output_depends_on_settings(Oid type)
 	}
 }
 
-static char *
-row_key(const Target *target, HeapTuple tuple, TupleDesc desc)
+/*
+ * Returns the key of a row in one of two buffers that are used again and again, so the next call
+ * for the same buffer overwrites it.
+ */
+static StringInfo
+row_key(const Target *target, HeapTuple tuple, Relation rel, int which)
 {
-	StringInfoData buf;
+	static StringInfoData buffers[2];
+	StringInfo	buf = &buffers[which];
+
+	if (buf->data == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		initStringInfo(buf);
+		MemoryContextSwitchTo(old);
+	}
+	resetStringInfo(buf);
+	append_key(buf, target->n_keys, target->keys, tuple, RelationGetDescr(rel));
+	return buf;
+}
+
+static void
+append_key(StringInfo buf, int n, const KeyColumn *keys, HeapTuple tuple, TupleDesc desc)
+{
 	bool		isnull;
 	Datum		value;
 
-	if (target->n_keys == 1)
+	if (n == 1)
 	{
-		value = heap_getattr(tuple, target->keys[0].attnum, desc, &isnull);
-		return isnull ? pstrdup("") : one_key_text(&target->keys[0], value);
+		value = heap_getattr(tuple, keys[0].attnum, desc, &isnull);
+		if (!isnull)
+			append_key_text(buf, &keys[0], value);
+		return;
 	}
-	initStringInfo(&buf);
-	for (int i = 0; i < target->n_keys; i++)
+	for (int i = 0; i < n; i++)
 	{
-		appendStringInfoString(&buf, i == 0 ? "[" : ", ");
-		value = heap_getattr(tuple, target->keys[i].attnum, desc, &isnull);
-		angles_json_append_string(&buf, isnull ? "" : one_key_text(&target->keys[i], value));
+		appendStringInfoString(buf, i == 0 ? "[" : ", ");
+		value = heap_getattr(tuple, keys[i].attnum, desc, &isnull);
+		angles_json_append_string(buf, isnull ? "" : one_key_text(&keys[i], value));
 	}
-	appendStringInfoChar(&buf, ']');
-	return buf.data;
+	appendStringInfoChar(buf, ']');
+}
+
+/* The types that most keys have are written without calling their output function. */
+static void
+append_key_text(StringInfo buf, const KeyColumn *key, Datum value)
+{
+	switch (key->type)
+	{
+		case INT4OID:
+		case INT8OID:
+			enlargeStringInfo(buf, MAXINT8LEN + 1);
+			buf->len += pg_lltoa(key->type == INT4OID ? DatumGetInt32(value) : DatumGetInt64(value),
+								 buf->data + buf->len);
+			break;
+		case TEXTOID:
+		case VARCHAROID:
+			{
+				text	   *string = DatumGetTextPP(value);
+
+				appendBinaryStringInfo(buf, VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string));
+				break;
+			}
+		default:
+			appendStringInfoString(buf, one_key_text(key, value));
+			break;
+	}
 }
 
 char *
 angles_capture_key_text(HeapTuple tuple, TupleDesc desc, int n, const AttrNumber *attnums)
 {
 	KeyColumn	keys[INDEX_MAX_KEYS];
-	Target		target = {.n_keys = n, .keys = keys};
+	StringInfoData buf;
 
 	for (int i = 0; i < n; i++)
 		set_key_column(&keys[i], attnums[i], desc, CurrentMemoryContext);
-	return row_key(&target, tuple, desc);
+	initStringInfo(&buf);
+	append_key(&buf, n, keys, tuple, desc);
+	return buf.data;
 }
 
 /* Returns the text of a key as the worker would write it, whatever the settings of the session. */
@@ -409,20 +495,32 @@ static bool
 same_values(const Target *target, HeapTuple a, HeapTuple b, TupleDesc desc)
 {
 	for (int i = 0; i < target->n_mapped; i++)
-	{
-		AttrNumber	attnum = target->mapped[i];
-		Form_pg_attribute att = TupleDescAttr(desc, attnum - 1);
-		bool		a_null;
-		bool		b_null;
-		Datum		a_value = heap_getattr(a, attnum, desc, &a_null);
-		Datum		b_value = heap_getattr(b, attnum, desc, &b_null);
-
-		if (a_null != b_null)
+		if (!same_value(target->mapped[i], a, b, desc))
 			return false;
-		if (!a_null && !datum_image_eq(a_value, b_value, att->attbyval, att->attlen))
-			return false;
-	}
 	return true;
+}
+
+static bool
+same_key_values(const Target *target, HeapTuple a, HeapTuple b, TupleDesc desc)
+{
+	for (int i = 0; i < target->n_keys; i++)
+		if (!same_value(target->keys[i].attnum, a, b, desc))
+			return false;
+	return true;
+}
+
+static bool
+same_value(AttrNumber attnum, HeapTuple a, HeapTuple b, TupleDesc desc)
+{
+	Form_pg_attribute att = TupleDescAttr(desc, attnum - 1);
+	bool		a_null;
+	bool		b_null;
+	Datum		a_value = heap_getattr(a, attnum, desc, &a_null);
+	Datum		b_value = heap_getattr(b, attnum, desc, &b_null);
+
+	if (a_null || b_null)
+		return a_null == b_null;
+	return datum_image_eq(a_value, b_value, att->attbyval, att->attlen);
 }
 
 /*
@@ -444,14 +542,12 @@ note_departure(int32 link_id, HeapTuple tuple, const char *key)
 	memcpy(move->key, key, strlen(key) + 1);
 }
 
-/* Returns the key that the row of this INSERT had in another partition, or NULL. */
+/* Returns the key that the row of this INSERT had in another partition, or NULL; once. */
 static char *
 take_departure(int32 link_id, HeapTuple tuple)
 {
 	char	   *key = NULL;
 
-	if (move == NULL)
-		return NULL;
 	if (move->link_id == link_id && move->xid == GetTopTransactionId() &&
 		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)) &&
 		move->cid == HeapTupleHeaderGetCmin(tuple->t_data))

@@ -17,6 +17,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/sequence.h"
 #include "common/hashfn.h"
@@ -25,6 +26,7 @@
 #include "storage/bufmgr.h"
 #include "storage/fd.h"
 #include "storage/lmgr.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -37,46 +39,66 @@
 #include "sync/changelog.h"
 #include "worker/worker.h"
 
-/* More changes than this are written before the commit, to bound the backend's memory. */
-#define EARLY_WRITE 10000
+/*
+ * When the changes in memory have grown by this many bytes (about 10,000 keys), they are written
+ * before the commit, to bound the backend's memory.
+ */
+#define EARLY_WRITE (128 * 1024)
+
+/* Bytes of the keys that share a row of the log: four rows fill a page, and none is toasted. */
+#define PACK_BYTES 1920
+
+/* Bytes of a key as an element of a text[]. */
+#define ELEMENT_SIZE(len) ((int) INTALIGN(VARHDRSZ + (len)))
 
 /* Rows given to the table access method at a time. */
 #define BATCH 500
 
-#define LOG_COLUMNS 7
+#define LOG_COLUMNS 8
 
 /* Marks of failed captures stand here, below the data directory. */
 #define MARK_DIR "angles"
 #define MARK_PATH MARK_DIR "/%s_%u_%d"
 
+/*
+ * A row of the log to be: the keys of changes of one kind that followed each other. They are kept
+ * as elements of a text[], which is written as it is; a single one is written as a text.
+ */
 typedef struct Change
 {
 	int32		link_id;
 	char		op;
-	SubTransactionId subid;
-	char	   *key;
-	char	   *new_key;
+	SubTransactionId subid;		/* the one that it is lost with, or a child that has committed */
+	SubTransactionId written_in;	/* see write_changes(); 0: not written */
+	int			n_keys;			/* for ANGLES_OP_REKEY two: the old and the new one */
+	int			used;
+	int			size;
+	ArrayType  *keys;			/* its size and number are set when it is written */
 } Change;
 
-/* The newest change of each key, so that a row changed often is logged once. */
+/*
+ * The newest change of keys that may be changed often, so that this is logged once. Keys that are
+ * not here are logged whenever they change.
+ */
 typedef struct KnownKey
 {
-	const char *key;
+	const char *data;			/* inside of a Change */
+	int			len;
 	int32		link_id;
 } KnownKey;
 
 typedef struct KnownEntry
 {
 	KnownKey	key;
-	int32		index;			/* in changes[] */
 	uint32		hash;
+	char		op;
 	char		status;
 } KnownEntry;
 
 static inline uint32
 known_hash_key(KnownKey key)
 {
-	return hash_bytes_extended((const unsigned char *) key.key, strlen(key.key), key.link_id);
+	return hash_combine(hash_bytes((const unsigned char *) key.data, key.len), key.link_id);
 }
 
 #define SH_PREFIX known
@@ -84,7 +106,8 @@ known_hash_key(KnownKey key)
 #define SH_KEY_TYPE KnownKey
 #define SH_KEY key
 #define SH_HASH_KEY(tb, k) known_hash_key(k)
-#define SH_EQUAL(tb, a, b) ((a).link_id == (b).link_id && strcmp((a).key, (b).key) == 0)
+#define SH_EQUAL(tb, a, b) ((a).link_id == (b).link_id && (a).len == (b).len && \
+							memcmp((a).data, (b).data, (a).len) == 0)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, e) (e)->hash
 #define SH_SCOPE static inline
@@ -92,18 +115,14 @@ known_hash_key(KnownKey key)
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-/* Changes to be written, from an index on; nothing is, when the extension has gone. */
-typedef struct WriteJob
-{
-	int			first;
-	bool		written;
-} WriteJob;
-
 /* All of it lives in "memory", a child of TopTransactionContext, and dies with the transaction. */
 static MemoryContext memory = NULL;
 static Change *changes = NULL;
 static int	n_changes = 0;
 static int	max_changes = 0;
+static int	n_written = 0;		/* the first ones wait for the end of a subtransaction */
+static Size n_bytes = 0;		/* of all changes */
+static Size next_write = EARLY_WRITE;	/* at so many bytes */
 static known_hash *known = NULL;
 static bool wrote = false;		/* this transaction appended to the log */
 static bool tell_late = false;	/* the wake must wait for this transaction's invalidations */
@@ -111,13 +130,21 @@ static bool warned = false;		/* this transaction warned of a failed capture */
 
 static bool wake_at_release = false;
 
+static void start_collecting(void);
+static char *add_key(int32 link_id, char op, const char *key, int len);
+static Change *new_change(int32 link_id, char op, int room);
+static bool make_room(Change *change, int len);
+static char *append_key(Change *change, const char *key, int len);
 static void forget_before_truncate(int32 link_id);
+static void subtransaction_aborted(SubTransactionId mine);
+static void subtransaction_committed(SubTransactionId mine, SubTransactionId parent);
 static void forget_transaction(void);
-static void drop_changes_from(int first);
-static void write_changes_from(int first);
+static void drop_changes(int from, int to);
+static void write_changes(void);
 static void write_job(void *arg);
 static Relation open_log(void);
-static void append(Relation log, int first, int64 id);
+static void append(Relation log, int64 id);
+static void fill_slot(TupleTableSlot *slot, const Change *change, int64 id, int ord, Datum now);
 static void mark_failed_capture(int first, const ErrorData *error);
 static bool write_mark(int32 link_id);
 static bool flush_path(const char *path, int flags);
@@ -136,70 +163,162 @@ angles_changelog_install(void)
 }
 
 void
-angles_changelog_add(int32 link_id, char op, const char *key, const char *new_key)
+angles_changelog_row(int32 link_id, char op, const char *key, int len, bool often)
 {
-	KnownKey	probe = {key, link_id};
+	KnownKey	probe = {key, len, link_id};
 	KnownEntry *entry;
-	MemoryContext old;
-	Change	   *change;
 	bool		found;
 
 	if (memory == NULL)
-	{
-		memory = AllocSetContextCreate(TopTransactionContext, "angles changes",
-									   ALLOCSET_DEFAULT_SIZES);
-		max_changes = 64;
-		changes = MemoryContextAlloc(memory, max_changes * sizeof(Change));
-		n_changes = 0;
-		known = known_create(memory, 64, NULL);
-	}
-	if (op == ANGLES_OP_TRUNCATE)
-		forget_before_truncate(link_id);
-	entry = known_lookup(known, probe);
-	if (entry != NULL && changes[entry->index].op == op && op != ANGLES_OP_REKEY)
+		start_collecting();
+	entry = known->members > 0 ? known_lookup(known, probe) : NULL;
+	if (entry != NULL && entry->op == op)
 		return;
+	probe.data = add_key(link_id, op, key, len);
+	if (entry == NULL && often)
+		entry = known_insert(known, probe, &found);
+	if (entry != NULL)
+	{
+		entry->key = probe;
+		entry->op = op;
+	}
+	if (n_bytes >= next_write)
+		write_changes();
+}
 
-	old = MemoryContextSwitchTo(memory);
+void
+angles_changelog_add(int32 link_id, char op, const char *key, const char *new_key)
+{
+	int			len = strlen(key);
+
+	if (memory == NULL)
+		start_collecting();
+	if (op == ANGLES_OP_REKEY)
+	{
+		int			new_len = strlen(new_key);
+		Change	   *change = new_change(link_id, op, ELEMENT_SIZE(len) + ELEMENT_SIZE(new_len));
+		KnownKey	old = {append_key(change, key, len), len, link_id};
+		KnownKey	new = {append_key(change, new_key, new_len), new_len, link_id};
+
+		/* from here on both keys may stand for other rows than before */
+		known_delete(known, old);
+		known_delete(known, new);
+	}
+	else if (op == ANGLES_OP_TRUNCATE)
+	{
+		forget_before_truncate(link_id);
+		if (memory == NULL)
+			start_collecting();
+		(void) add_key(link_id, op, key, len);
+	}
+	else
+		angles_changelog_row(link_id, op, key, len, true);
+	if (n_bytes >= next_write)
+		write_changes();
+}
+
+/* An error here must not leave half of it: the transaction may go on after it. */
+static void
+start_collecting(void)
+{
+	MemoryContext fresh = AllocSetContextCreate(TopTransactionContext, "angles changes",
+												ALLOCSET_DEFAULT_SIZES);
+
+	max_changes = 16;
+	changes = MemoryContextAlloc(fresh, max_changes * sizeof(Change));
+	known = known_create(fresh, 16, NULL);
+	n_changes = n_written = 0;
+	n_bytes = 0;
+	next_write = EARLY_WRITE;
+	memory = fresh;
+}
+
+/* Returns the key's new home. It joins the last change when that is of the same kind. */
+static char *
+add_key(int32 link_id, char op, const char *key, int len)
+{
+	Change	   *last = n_changes > 0 ? &changes[n_changes - 1] : NULL;
+
+	if (last != NULL && last->link_id == link_id && last->op == op &&
+		(op == ANGLES_OP_TOUCH || op == ANGLES_OP_DELETE) &&
+		last->subid == GetCurrentSubTransactionId() && make_room(last, len))
+		return append_key(last, key, len);
+	return append_key(new_change(link_id, op, ELEMENT_SIZE(len)), key, len);
+}
+
+/* Returns a new change with room for so many bytes of elements. */
+static Change *
+new_change(int32 link_id, char op, int room)
+{
+	int			size = ARR_OVERHEAD_NONULLS(1) + room;
+	Change	   *change;
+
 	if (n_changes == max_changes)
 	{
+		changes = repalloc_huge(changes, (Size) max_changes * 2 * sizeof(Change));
 		max_changes *= 2;
-		changes = repalloc_huge(changes, max_changes * sizeof(Change));
 	}
 	change = &changes[n_changes];
+	change->keys = MemoryContextAllocHuge(memory, size);
+	change->keys->ndim = 1;
+	change->keys->dataoffset = 0;
+	change->keys->elemtype = TEXTOID;
+	ARR_LBOUND(change->keys)[0] = 1;
 	change->link_id = link_id;
 	change->op = op;
 	change->subid = GetCurrentSubTransactionId();
-	change->key = pstrdup(key);
-	change->new_key = new_key ? pstrdup(new_key) : NULL;
+	change->written_in = InvalidSubTransactionId;
+	change->n_keys = 0;
+	change->used = ARR_OVERHEAD_NONULLS(1);
+	change->size = size;
+	n_bytes += sizeof(Change) + size;
 	n_changes++;
-	if (op == ANGLES_OP_REKEY)
-	{
-		/* from here on both keys may stand for other rows than before */
-		KnownKey	other = {new_key, link_id};
+	return change;
+}
 
-		known_delete(known, probe);
-		known_delete(known, other);
-	}
-	else
-	{
-		KnownKey	kept = {change->key, link_id};
+/*
+ * Returns whether another key fits into a change. One that was made for a single key gets the room
+ * for many, once; the hash may point to that key.
+ */
+static bool
+make_room(Change *change, int len)
+{
+	KnownKey	first;
+	KnownEntry *entry;
+	ArrayType  *keys;
 
-		entry = known_insert(known, kept, &found);
-		entry->key = kept;
-		entry->index = n_changes - 1;
-	}
-	MemoryContextSwitchTo(old);
+	if (change->used + ELEMENT_SIZE(len) <= change->size)
+		return true;
+	if (change->n_keys != 1 || change->used + ELEMENT_SIZE(len) > PACK_BYTES)
+		return false;
+	keys = MemoryContextAlloc(memory, PACK_BYTES);
+	memcpy(keys, change->keys, change->used);
+	first.data = VARDATA(ARR_DATA_PTR(keys));
+	first.len = VARSIZE(ARR_DATA_PTR(keys)) - VARHDRSZ;
+	first.link_id = change->link_id;
+	entry = known->members > 0 ? known_lookup(known, first) : NULL;
+	if (entry != NULL)
+		entry->key = first;
+	pfree(change->keys);
+	change->keys = keys;
+	n_bytes += PACK_BYTES - change->size;
+	change->size = PACK_BYTES;
+	return true;
+}
 
-	if (n_changes % EARLY_WRITE == 0)
-	{
-		int			first = n_changes;
+static char *
+append_key(Change *change, const char *key, int len)
+{
+	char	   *element = (char *) change->keys + change->used;
+	int			size = ELEMENT_SIZE(len);
 
-		/* what an outer subtransaction added must survive the rollback of this one: it stays */
-		while (first > 0 && changes[first - 1].subid >= GetCurrentSubTransactionId())
-			first--;
-		if (n_changes - first >= EARLY_WRITE)
-			write_changes_from(first);
-	}
+	/* what stands behind the key up to the next one goes to disk, too */
+	memset(element + size - ALIGNOF_INT, 0, ALIGNOF_INT);
+	SET_VARSIZE(element, VARHDRSZ + len);
+	memcpy(VARDATA(element), key, len);
+	change->used += size;
+	change->n_keys++;
+	return VARDATA(element);
 }
 
 void
@@ -228,17 +347,12 @@ angles_changelog_table(int n)
 static void
 forget_before_truncate(int32 link_id)
 {
-	int			first = n_changes;
-	int			kept;
+	SubTransactionId mine = GetCurrentSubTransactionId();
 
 	known_reset(known);
-	while (first > 0 && changes[first - 1].subid >= GetCurrentSubTransactionId())
-		first--;
-	kept = first;
-	for (int i = first; i < n_changes; i++)
-		if (changes[i].link_id != link_id || changes[i].op != ANGLES_OP_RECONCILE)
-			changes[kept++] = changes[i];
-	n_changes = kept;
+	for (int i = n_changes - 1; i >= 0 && changes[i].subid >= mine; i--)
+		if (changes[i].link_id == link_id && changes[i].op == ANGLES_OP_RECONCILE)
+			drop_changes(i, i + 1);
 }
 
 /* ---- transaction ends ---- */
@@ -251,7 +365,7 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
 			if (n_changes > 0)
-				write_changes_from(0);
+				write_changes();
 			if (wrote)
 				angles_wake_prepare();
 			break;
@@ -292,13 +406,41 @@ release_callback(ResourceReleasePhase phase, bool is_commit, bool is_top, void *
 static void
 subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
+	(void) arg;
+	if (n_changes == 0)
+		return;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		subtransaction_aborted(mine);
+	else if (event == SUBXACT_EVENT_COMMIT_SUB && n_written > 0)
+		subtransaction_committed(mine, parent);
+}
+
+/* Its changes are lost, and so is what it wrote for others: that has to be written again. */
+static void
+subtransaction_aborted(SubTransactionId mine)
+{
 	int			first = n_changes;
 
-	if (event != SUBXACT_EVENT_ABORT_SUB || n_changes == 0)
-		return;
+	while (n_written > 0 && changes[n_written - 1].written_in >= mine)
+		changes[--n_written].written_in = InvalidSubTransactionId;
 	while (first > 0 && changes[first - 1].subid >= mine)
 		first--;
-	drop_changes_from(first);
+	drop_changes(first, n_changes);
+}
+
+/* What it wrote is its parent's now; what the parent, too, would lose together with it is done. */
+static void
+subtransaction_committed(SubTransactionId mine, SubTransactionId parent)
+{
+	int			done = n_written;
+
+	for (int i = n_written - 1; i >= 0 && changes[i].written_in == mine; i--)
+	{
+		changes[i].written_in = parent;
+		if (changes[i].subid >= parent)
+			done = i;
+	}
+	drop_changes(done, n_written);
 }
 
 static void
@@ -308,59 +450,100 @@ forget_transaction(void)
 	memory = NULL;
 	changes = NULL;
 	known = NULL;
-	n_changes = max_changes = 0;
+	n_changes = max_changes = n_written = 0;
 	wrote = warned = tell_late = false;
 }
 
 /*
- * Takes the tail of the array away. A key that an earlier change names too is not found in the hash
- * afterwards; its next change is then logged a second time, which is harmless.
+ * Takes changes out of the array; allocates nothing. A key that another change names too is not
+ * found in the hash afterwards; its next change is then logged a second time, which is harmless.
  */
 static void
-drop_changes_from(int first)
+drop_changes(int from, int to)
 {
-	for (int i = first; i < n_changes; i++)
+	if (from == to)
+		return;
+	if (from == 0 && to == n_changes)
 	{
-		KnownKey	key = {changes[i].key, changes[i].link_id};
-
-		known_delete(known, key);
+		MemoryContextDelete(memory);
+		memory = NULL;
+		changes = NULL;
+		known = NULL;
+		n_changes = max_changes = n_written = 0;
+		n_bytes = 0;
+		return;
 	}
-	n_changes = first;
+	for (int i = from; i < to; i++)
+	{
+		char	   *element = ARR_DATA_PTR(changes[i].keys);
+
+		for (int k = 0; k < changes[i].n_keys && known->members > 0; k++)
+		{
+			KnownKey	key = {VARDATA(element), VARSIZE(element) - VARHDRSZ, changes[i].link_id};
+
+			known_delete(known, key);
+			element += INTALIGN(VARSIZE(element));
+		}
+		n_bytes -= sizeof(Change) + changes[i].size;
+		pfree(changes[i].keys);
+	}
+	memmove(&changes[from], &changes[to], (n_changes - to) * sizeof(Change));
+	n_written -= Max(0, Min(to, n_written) - from);
+	n_changes -= to - from;
+	next_write = Min(next_write, n_bytes + EARLY_WRITE);
 }
 
 /* ---- writing ---- */
 
 /*
- * Appends changes[first..] to the log and forgets them. Whatever goes wrong there stays there: the
- * subtransaction is rolled back, the links are marked for a full compare, and the user's
+ * Appends the changes that are not written yet to the log. Whatever goes wrong there stays there:
+ * the subtransaction is rolled back, the links are marked for a full compare, and the user's
  * transaction goes on. Only a cancel or a termination gets through.
+ *
+ * Before the commit this happens in the subtransaction that made the last change, with whose
+ * rollback the rows of the log are lost. Changes of the ones around it must not be lost then: they
+ * stay in memory, marked, until it has ended. So a loop that changes each row in a subtransaction
+ * of its own needs no more memory than one that does not.
  */
 static void
-write_changes_from(int first)
+write_changes(void)
 {
+	SubTransactionId mine = GetCurrentSubTransactionId();
+	int			kept = n_changes;
+	bool		written = false;
 	ErrorData  *error;
-	WriteJob	job = {first, false};
 
-	error = angles_txn_try(write_job, &job, false);
+	if (n_written == n_changes)
+		return;
+	error = angles_txn_try(write_job, &written, false);
 	if (error != NULL)
-		mark_failed_capture(first, error);
-	else if (job.written)
-		wrote = true;
-	drop_changes_from(first);
+	{
+		/* a mark is not lost with a subtransaction */
+		mark_failed_capture(n_written, error);
+		kept = n_written;
+	}
+	wrote = wrote || written;
+	while (kept > n_written && changes[kept - 1].subid >= mine)
+		kept--;
+	for (int i = n_written; i < kept; i++)
+		changes[i].written_in = mine;
+	n_written = kept;
+	drop_changes(kept, n_changes);
+	next_write = n_bytes + EARLY_WRITE;
 }
 
+/* Sets *arg when rows were written: none are, when the extension has gone. */
 static void
 write_job(void *arg)
 {
-	WriteJob   *job = (WriteJob *) arg;
 	Relation	log = open_log();
 	Oid			sequence;
 
 	if (log == NULL)
 		return;
 	sequence = get_relname_relid("change_log_seq", RelationGetNamespace(log));
-	append(log, job->first, nextval_internal(sequence, false));
-	job->written = true;
+	append(log, nextval_internal(sequence, false));
+	*(bool *) arg = true;
 
 	/* the lock is kept to the end of the transaction, as for any table that was written */
 	table_close(log, NoLock);
@@ -399,56 +582,67 @@ open_log(void)
 }
 
 static void
-append(Relation log, int first, int64 id)
+append(Relation log, int64 id)
 {
 	TupleDesc	desc = RelationGetDescr(log);
 	/* a ring of buffers pays only for many rows */
-	BulkInsertState bulk = n_changes - first > BATCH ? GetBulkInsertState() : NULL;
+	BulkInsertState bulk = n_changes - n_written > BATCH ? GetBulkInsertState() : NULL;
 	CommandId	cid = GetCurrentCommandId(true);
-	int			n_slots = Min(BATCH, n_changes - first);
+	int			n_slots = Min(BATCH, n_changes - n_written);
 	TupleTableSlot **slots = palloc(n_slots * sizeof(TupleTableSlot *));
-	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "angles log batch",
-												ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = CurrentMemoryContext;
 	Datum		now = TimestampTzGetDatum(angles_clock_now());
 	int			filled = 0;
+	int			ord = 0;
 
 	for (int i = 0; i < n_slots; i++)
 		slots[i] = MakeSingleTupleTableSlot(desc, table_slot_callbacks(log));
-	for (int i = first; i < n_changes; i++)
+	for (int i = n_written; i < n_changes; i++)
 	{
-		TupleTableSlot *slot = slots[filled++];
-
-		MemoryContextSwitchTo(batch);
-		ExecClearTuple(slot);
-		memset(slot->tts_isnull, false, LOG_COLUMNS * sizeof(bool));
-		slot->tts_values[0] = Int64GetDatum(id);
-		slot->tts_values[1] = Int32GetDatum(i);
-		slot->tts_values[2] = Int32GetDatum(changes[i].link_id);
-		slot->tts_values[3] = CharGetDatum(changes[i].op);
-		slot->tts_values[4] = CStringGetTextDatum(changes[i].key);
-		slot->tts_isnull[5] = changes[i].new_key == NULL;
-		if (changes[i].new_key)
-			slot->tts_values[5] = CStringGetTextDatum(changes[i].new_key);
-		slot->tts_values[6] = now;
-		ExecStoreVirtualTuple(slot);
+		fill_slot(slots[filled++], &changes[i], id, ord, now);
+		ord += changes[i].n_keys;
 		if (filled == n_slots || i == n_changes - 1)
 		{
-			MemoryContextSwitchTo(old);
 			table_multi_insert(log, slots, filled, cid, 0, bulk);
 			for (int s = 0; s < filled; s++)
 				ExecClearTuple(slots[s]);
-			MemoryContextReset(batch);
 			filled = 0;
 			CHECK_FOR_INTERRUPTS();
 		}
 	}
 	for (int i = 0; i < n_slots; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);
+	pfree(slots);
 	if (bulk)
 		FreeBulkInsertState(bulk);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(batch);
+}
+
+/* A row of one key is written without the array, which only several pay for. */
+static void
+fill_slot(TupleTableSlot *slot, const Change *change, int64 id, int ord, Datum now)
+{
+	char	   *first = ARR_DATA_PTR(change->keys);
+	bool		rekey = change->op == ANGLES_OP_REKEY;
+	bool		packed = change->n_keys > 1 && !rekey;
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, false, LOG_COLUMNS * sizeof(bool));
+	slot->tts_values[0] = Int64GetDatum(id);
+	slot->tts_values[1] = Int32GetDatum(ord);
+	slot->tts_values[2] = Int32GetDatum(change->link_id);
+	slot->tts_values[3] = CharGetDatum(change->op);
+	slot->tts_values[4] = packed ? CStringGetTextDatum("") : PointerGetDatum(first);
+	slot->tts_isnull[5] = !rekey;
+	if (rekey)
+		slot->tts_values[5] = PointerGetDatum(first + INTALIGN(VARSIZE(first)));
+	slot->tts_values[6] = now;
+	slot->tts_isnull[7] = !packed;
+	if (packed)
+	{
+		SET_VARSIZE(change->keys, change->used);
+		ARR_DIMS(change->keys)[0] = change->n_keys;
+		slot->tts_values[7] = PointerGetDatum(change->keys);
+	}
+	ExecStoreVirtualTuple(slot);
 }
 
 /* ---- when the log cannot be written ---- */

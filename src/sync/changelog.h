@@ -28,6 +28,13 @@
 #define ANGLES_OP_REFUSE	'F'
 
 /*
+ * As angles_changelog_add(), for ANGLES_OP_TOUCH and ANGLES_OP_DELETE of a row whose key has so
+ * many bytes. "often" tells that the same key may be changed again and again in this transaction,
+ * so that it pays to remember it and log it once.
+ */
+extern void angles_changelog_row(int32 link_id, char op, const char *key, int len, bool often);
+
+/*
  * Remembers a change of this transaction; it is written at commit, or lost with the
  * subtransaction it belongs to. new_key is for ANGLES_OP_REKEY only. Both texts are copied.
  */

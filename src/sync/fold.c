@@ -17,6 +17,7 @@
 #include "storage/bufmgr.h"
 #include "storage/itemptr.h"
 #include "storage/lmgr.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -33,10 +34,13 @@
 /* A transaction that changed more rows than this is a backlog: single edits go first. */
 #define BULK_ROWS 256
 
-/* Blocks of the log folded in one transaction: about 30,000 rows. */
-#define FOLD_BLOCKS 256
+/* So many keys of a table of the log are folded in one transaction, and what its last part adds. */
+#define FOLD_KEYS 20000
 
-/* A row of the log. */
+/* Blocks of such a part: about 10,000 keys at most, seldom more. */
+#define FOLD_BLOCKS 16
+
+/* A key of a row of the log. */
 typedef struct LogRow
 {
 	int64		id;
@@ -47,6 +51,13 @@ typedef struct LogRow
 	char	   *new_key;
 	TimestampTz at;
 } LogRow;
+
+typedef struct LogRows
+{
+	LogRow	   *rows;
+	int			n;
+	int			max;
+} LogRows;
 
 /* A key whose page was pushed aside by a rename onto it, within this fold. */
 typedef struct Displaced
@@ -59,8 +70,9 @@ typedef struct Displaced
 
 static BlockNumber position[ANGLES_LOG_TABLES];
 
-static int	fold_part(Engine *engine, int table, BlockNumber from, BlockNumber to);
-static LogRow *take_rows(uint64 n);
+static void fold_part(Engine *engine, int table, BlockNumber from, BlockNumber *to);
+static void take_rows(LogRows *rows, uint64 n);
+static void add_row(LogRows *rows, const LogRow *row);
 static int	compare_rows(const void *a, const void *b);
 static void fold_rows(Engine *engine, LogRow *rows, int n);
 static void enqueue(Engine *engine, RowSet *set);
@@ -107,8 +119,8 @@ angles_fold(Engine *engine)
 		engine->log_is_full = engine->log_is_full || blocks >= ANGLES_LOG_BLOCKS;
 		if (position[t] >= blocks)
 			position[t] = 0;
-		to = Min(blocks, position[t] + FOLD_BLOCKS);
-		fold_part(engine, t, position[t], to);
+		to = blocks;
+		fold_part(engine, t, position[t], &to);
 		more = more || to < blocks;
 		position[t] = to < blocks ? to : 0;
 	}
@@ -117,55 +129,94 @@ angles_fold(Engine *engine)
 	return more;
 }
 
-/* Returns how many rows of the log were folded. */
-static int
-fold_part(Engine *engine, int table, BlockNumber from, BlockNumber to)
+/*
+ * Folds blocks of one table of the log, in parts, until that is enough for one transaction: a
+ * block holds about 110 rows of one key, or 600 keys in rows of many. Sets *to to where it ended.
+ */
+static void
+fold_part(Engine *engine, int table, BlockNumber from, BlockNumber *to)
 {
 	static SPIPlanPtr plans[ANGLES_LOG_TABLES];
 	Oid			types[2] = {TIDOID, TIDOID};
 	ItemPointerData low;
 	ItemPointerData high;
 	Datum		values[2] = {PointerGetDatum(&low), PointerGetDatum(&high)};
-	uint64		n;
-	LogRow	   *rows;
+	LogRows		rows = {0};
 
-	ItemPointerSet(&low, from, 0);
-	ItemPointerSet(&high, to, 0);
-	n = angles_spi_exec(&plans[table],
-						psprintf("DELETE FROM angles.change_log_%d"
-								 " WHERE ctid >= $1 AND ctid < $2"
-								 " RETURNING id, ord, link_id, op, key, new_key, at", table),
-						2, types, values, NULL, SPI_OK_DELETE_RETURNING);
-	if (n == 0)
-		return 0;
-	rows = take_rows(n);
-	fold_rows(engine, rows, n);
-	return n;
+	while (from < *to)
+	{
+		BlockNumber next = Min(from + FOLD_BLOCKS, *to);
+
+		ItemPointerSet(&low, from, 0);
+		ItemPointerSet(&high, next, 0);
+		take_rows(&rows,
+				  angles_spi_exec(&plans[table],
+								  psprintf("DELETE FROM angles.change_log_%d"
+										   " WHERE ctid >= $1 AND ctid < $2"
+										   " RETURNING id, ord, link_id, op, key, new_key, at,"
+										   " keys", table),
+								  2, types, values, NULL, SPI_OK_DELETE_RETURNING));
+		from = next;
+		if (rows.n >= FOLD_KEYS)
+			*to = from;
+	}
+	if (rows.n == 0)
+		return;
+	/* dependent transactions have their numbers in the order of their commits */
+	qsort(rows.rows, rows.n, sizeof(LogRow), compare_rows);
+	fold_rows(engine, rows.rows, rows.n);
 }
 
-static LogRow *
-take_rows(uint64 n)
+/* Adds the keys of the last statement's rows. */
+static void
+take_rows(LogRows *rows, uint64 n)
 {
-	LogRow	   *rows = palloc_extended(n * sizeof(LogRow), MCXT_ALLOC_HUGE);
-
 	for (uint64 i = 0; i < n; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
+		LogRow		row;
 		bool		isnull;
+		Datum		keys;
+		Datum	   *elements;
+		int			n_keys;
 
-		rows[i].id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
-		rows[i].ord = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
-		rows[i].link_id = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
-		rows[i].op = DatumGetChar(SPI_getbinval(tuple, desc, 4, &isnull));
-		rows[i].key = angles_spi_text(i, 5, CurrentMemoryContext);
-		rows[i].new_key = angles_spi_text(i, 6, CurrentMemoryContext);
-		rows[i].at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 7, &isnull));
+		row.id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		row.ord = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
+		row.link_id = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
+		row.op = DatumGetChar(SPI_getbinval(tuple, desc, 4, &isnull));
+		row.key = angles_spi_text(i, 5, CurrentMemoryContext);
+		row.new_key = angles_spi_text(i, 6, CurrentMemoryContext);
+		row.at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 7, &isnull));
+		keys = SPI_getbinval(tuple, desc, 8, &isnull);
+		if (isnull)
+		{
+			add_row(rows, &row);
+			continue;
+		}
+		deconstruct_array(DatumGetArrayTypeP(keys), TEXTOID, -1, false, TYPALIGN_INT,
+						  &elements, NULL, &n_keys);
+		for (int k = 0; k < n_keys; k++)
+		{
+			row.key = TextDatumGetCString(elements[k]);
+			add_row(rows, &row);
+			row.ord++;
+		}
+		pfree(elements);
 	}
 	SPI_freetuptable(SPI_tuptable);
-	/* dependent transactions have their numbers in the order of their commits */
-	qsort(rows, n, sizeof(LogRow), compare_rows);
-	return rows;
+}
+
+static void
+add_row(LogRows *rows, const LogRow *row)
+{
+	if (rows->n == rows->max)
+	{
+		rows->max = Max(rows->max * 2, 64);
+		rows->rows = rows->rows == NULL ? palloc(rows->max * sizeof(LogRow)) :
+			repalloc_huge(rows->rows, (Size) rows->max * sizeof(LogRow));
+	}
+	rows->rows[rows->n++] = *row;
 }
 
 static int

@@ -154,6 +154,87 @@ sub said
 	drained($node);
 }
 
+# A1, A3: many keys of one transaction share rows of the log, and are written before the commit; what is
+# rolled back is not in it, whatever subtransaction wrote it
+{
+	$node->sql('CREATE TABLE many (id text PRIMARY KEY, title text, n int)');
+	link_table($node, 'many');
+	$node->sql("SELECT angles.pause('many')");
+	my $worker = $node->wait_worker('sync');
+	my $memory = "SELECT COALESCE(sum(total_bytes), 0) FROM pg_backend_memory_contexts WHERE name = 'angles changes'";
+
+	# Compares the keys that a transaction leaves in the log with those of the table. Returns the number of
+	# rows that they have there; the transaction's memory must be small at its end.
+	my $check = sub {
+		my ($name, $sql) = @_;
+		my $log = join(' UNION ALL ', map { "SELECT op FROM angles.change_log_$_" } 0 .. 3);
+		my ($used) = $node->sql("BEGIN; $sql; $memory; COMMIT") =~ /(\d+)\s*\z/;
+		cmp_ok($used, '<', 1e6, "A3: $name: what a transaction keeps in memory is bounded");
+		is($node->sql('SELECT count(*) FROM (SELECT id FROM many EXCEPT SELECT key FROM angles.change_log) x'), 0,
+			"A1: $name: every row is captured");
+		is($node->sql("SELECT count(*) FROM (SELECT key FROM angles.change_log EXCEPT SELECT id FROM many) x"), 0,
+			"A1: $name: and nothing else");
+		is($node->sql('SELECT count(*) - count(DISTINCT (id, ord)) FROM angles.change_log'), 0,
+			"A1: $name: in a clear order");
+		my $rows = $node->sql("SELECT count(*) FROM ($log) x");
+		$node->sql(join(';', 'SET angles.sync = off; DELETE FROM many', map { "DELETE FROM angles.change_log_$_" } 0 .. 3));
+		return $rows;
+	};
+	my $insert = sub {
+		my ($mark, $n) = @_;
+		return "INSERT INTO many SELECT '$mark' || g || repeat('x', g % 50) FROM generate_series(1, $n) g";
+	};
+	# one subtransaction for each row, in another one, of which some are rolled back
+	my $loop = sub {
+		my ($mark) = @_;
+		return qq{DO \$\$ BEGIN FOR i IN 1..20000 LOOP
+			BEGIN
+				INSERT INTO many VALUES ('$mark outer ' || i);
+				BEGIN
+					INSERT INTO many VALUES ('$mark inner ' || i);
+					IF i % 5 = 0 THEN RAISE division_by_zero; END IF;
+				EXCEPTION WHEN division_by_zero THEN NULL;
+				END;
+				IF i % 7 = 0 THEN RAISE division_by_zero; END IF;
+			EXCEPTION WHEN division_by_zero THEN NULL;
+			END;
+		END LOOP; END \$\$};
+	};
+
+	kill('STOP', $worker);
+	cmp_ok($check->('one statement', $insert->('', 40000)), '<', 2000, 'A3: keys share rows');
+	$check->('savepoints', join(';', $insert->('a', 500), 'SAVEPOINT a', $insert->('b', 30000), 'ROLLBACK TO a',
+		$insert->('c', 30000), 'RELEASE a', 'SAVEPOINT b', $insert->('d', 30000), 'SAVEPOINT c',
+		$insert->('e', 30000), 'RELEASE c', 'ROLLBACK TO b', $insert->('f', 500)));
+	$check->('subtransactions for each row', $loop->('one'));
+	$check->('the same in savepoints', join(';', $insert->('a', 500), 'SAVEPOINT a', $loop->('two'), 'ROLLBACK TO a',
+		$loop->('three'), 'SAVEPOINT b', $insert->('b', 500), $loop->('four'), 'RELEASE b', $insert->('c', 500)));
+
+	# one change after the other of the same keys: the last one counts
+	$node->sql(q{BEGIN; INSERT INTO many SELECT g FROM generate_series(1, 3000) g;
+		UPDATE many SET n = 1; UPDATE many SET n = 2; DELETE FROM many WHERE id::int % 2 = 0;
+		INSERT INTO many SELECT g FROM generate_series(1, 3000) g WHERE g % 4 = 0;
+		UPDATE many SET id = 'k' || id WHERE id::int % 8 = 0; DELETE FROM many WHERE id LIKE 'k%0'; COMMIT});
+	is($node->sql(q{SELECT count(*) FROM (SELECT DISTINCT ON (key) key, op FROM angles.change_log
+			WHERE op <> 'K' ORDER BY key, id DESC, ord DESC) l
+			FULL JOIN many m ON m.id = l.key WHERE (l.op = 'T') IS DISTINCT FROM (m.id IS NOT NULL)
+				AND NOT (m.id IS NULL AND l.key::text IN (SELECT key FROM angles.change_log WHERE op = 'K'))}), 0,
+		'A3: the last change of each key is the last one logged');
+	is($node->sql(q{SELECT count(*) FROM angles.change_log WHERE op = 'K' AND new_key = 'k' || key}), 375,
+		'A7: changed keys are logged with both');
+	cmp_ok($node->sql(q{SELECT count(*) FROM angles.change_log WHERE op = 'T' AND key !~ 'k'}), '<=', 3000 * 2 + 750,
+		'A3: the second UPDATE is not logged');
+	kill('CONT', $worker);
+
+	$node->wait_sql('SELECT count(*) = 0 FROM angles.change_log', 'A3: the log is folded');
+	$node->sql($insert->('z', 40000));
+	$node->wait_sql('SELECT count(*) = 0 FROM angles.change_log', 'A3: the log is folded');
+	is($node->sql(q{SELECT count(*) FROM many m FULL JOIN angles.queue q
+			ON q.key = m.id AND q."table" = 'many'::regclass
+			WHERE (m.id IS NULL OR q.key IS NULL) AND COALESCE(m.id, q.key) LIKE 'z%'}), 0,
+		'A3: every key is in the queue');
+}
+
 # A13: what was captured for an extension that the same transaction drops is wanted by nobody
 {
 	is(said(q{BEGIN; INSERT INTO emptied VALUES (9, 'last', 9); DROP EXTENSION angles; COMMIT},
