@@ -26,8 +26,8 @@
 	"  AND d.key <> q.key)"
 
 /*
- * Keys that one look-up asks for. An answer has at most 100 pages: each key may have been given to a
- * second one by a person.
+ * Keys that one look-up asks for. An answer has at most 100 pages: each key may have been given to
+ * a second one by a person.
  */
 #define LOOKUP_KEYS 50
 
@@ -51,6 +51,7 @@ static Datum sending_links(Engine *engine, int *n);
 static Entry *take_entry(uint64 row, int64 *seq);
 static void plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries);
 static void plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup);
+static bool not_there_yet(const Entry *entry);
 static bool may_trash(LinkCounts *counts, const Link *link);
 static void make_write(Engine *engine, Marks *marks, Link *link, Entry *entry, RowPlan *plan);
 static void add_lookup(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup);
@@ -321,6 +322,12 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 	RowPlan		plan = angles_plan(link, entry);
 	LinkCounts *counts = angles_counts(engine, link->id);
 
+	if (not_there_yet(entry) && plan.kind != PLAN_LOOKUP)
+	{
+		mark_later(marks, entry, "retry", angles_clock_now() + USECS_PER_SEC / 5, "busy",
+				   "the row was not found; looking once more", NULL);
+		return;
+	}
 	switch (plan.kind)
 	{
 		case PLAN_NOTHING:
@@ -380,6 +387,18 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 			make_write(engine, marks, link, entry, &plan);
 			break;
 	}
+}
+
+/*
+ * A row that was captured, not as a deletion, and is not found may be in a partition that this
+ * process does not know yet: a commit is visible an instant before its invalidations arrive. What
+ * is concluded from absence is concluded at the second look.
+ */
+static bool
+not_there_yet(const Entry *entry)
+{
+	return !entry->found && !entry->deleted && entry->unreadable == NULL &&
+		entry->attempts == 0 && entry->key[0] != '\001';
 }
 
 /*

@@ -34,7 +34,7 @@
 /* A transaction that changed more rows than this is a backlog: single edits go first. */
 #define BULK_ROWS 256
 
-/* So many keys of a table of the log are folded in one transaction, and what its last part adds. */
+/* So many keys are folded in one transaction, and what the last part adds. */
 #define FOLD_KEYS 20000
 
 /* Blocks of such a part: about 10,000 keys at most, seldom more. */
@@ -70,7 +70,7 @@ typedef struct Displaced
 
 static BlockNumber position[ANGLES_LOG_TABLES];
 
-static void fold_part(Engine *engine, int table, BlockNumber from, BlockNumber *to);
+static BlockNumber take_part(LogRows *rows, int table, BlockNumber from, BlockNumber end);
 static void take_rows(LogRows *rows, uint64 n);
 static void add_row(LogRows *rows, const LogRow *row);
 static int	compare_rows(const void *a, const void *b);
@@ -93,6 +93,7 @@ static void take_mark(int32 link_id, void *arg);
 bool
 angles_fold(Engine *engine)
 {
+	LogRows		rows = {0};
 	bool		more = false;
 
 	engine->log_is_full = engine->log_passed_over = false;
@@ -101,7 +102,6 @@ angles_fold(Engine *engine)
 		Oid			relid = angles_changelog_table(t);
 		Relation	log;
 		BlockNumber blocks;
-		BlockNumber to;
 
 		/* a table that is being emptied or altered by a person has its turn later */
 		if (!OidIsValid(relid))
@@ -119,37 +119,43 @@ angles_fold(Engine *engine)
 		engine->log_is_full = engine->log_is_full || blocks >= ANGLES_LOG_BLOCKS;
 		if (position[t] >= blocks)
 			position[t] = 0;
-		to = blocks;
-		fold_part(engine, t, position[t], &to);
-		more = more || to < blocks;
-		position[t] = to < blocks ? to : 0;
+		position[t] = take_part(&rows, t, position[t], blocks);
+		more = more || position[t] < blocks;
+		if (position[t] == blocks)
+			position[t] = 0;
 	}
+	/*
+	 * Dependent transactions have their numbers in the order of their commits. A later one may
+	 * stand in an earlier table: all that was taken is sorted together.
+	 */
+	if (rows.n > 0)
+		qsort(rows.rows, rows.n, sizeof(LogRow), compare_rows);
+	fold_rows(engine, rows.rows, rows.n);
 	if (angles_changelog_new_marks())
 		angles_changelog_marks(take_mark, engine);
 	return more;
 }
 
 /*
- * Folds blocks of one table of the log, in parts, until that is enough for one transaction: a
- * block holds about 110 rows of one key, or 600 keys in rows of many. Sets *to to where it ended.
+ * Takes blocks of one table of the log, in parts, until that is enough for one transaction: a
+ * block holds about 110 rows of one key, or 600 keys in rows of many. Returns where it ended.
  */
-static void
-fold_part(Engine *engine, int table, BlockNumber from, BlockNumber *to)
+static BlockNumber
+take_part(LogRows *rows, int table, BlockNumber from, BlockNumber end)
 {
 	static SPIPlanPtr plans[ANGLES_LOG_TABLES];
 	Oid			types[2] = {TIDOID, TIDOID};
 	ItemPointerData low;
 	ItemPointerData high;
 	Datum		values[2] = {PointerGetDatum(&low), PointerGetDatum(&high)};
-	LogRows		rows = {0};
 
-	while (from < *to)
+	while (from < end && rows->n < FOLD_KEYS)
 	{
-		BlockNumber next = Min(from + FOLD_BLOCKS, *to);
+		BlockNumber next = Min(from + FOLD_BLOCKS, end);
 
 		ItemPointerSet(&low, from, 0);
 		ItemPointerSet(&high, next, 0);
-		take_rows(&rows,
+		take_rows(rows,
 				  angles_spi_exec(&plans[table],
 								  psprintf("DELETE FROM angles.change_log_%d"
 										   " WHERE ctid >= $1 AND ctid < $2"
@@ -157,14 +163,8 @@ fold_part(Engine *engine, int table, BlockNumber from, BlockNumber *to)
 										   " keys", table),
 								  2, types, values, NULL, SPI_OK_DELETE_RETURNING));
 		from = next;
-		if (rows.n >= FOLD_KEYS)
-			*to = from;
 	}
-	if (rows.n == 0)
-		return;
-	/* dependent transactions have their numbers in the order of their commits */
-	qsort(rows.rows, rows.n, sizeof(LogRow), compare_rows);
-	fold_rows(engine, rows.rows, rows.n);
+	return from;
 }
 
 /* Adds the keys of the last statement's rows. */

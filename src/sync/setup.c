@@ -268,7 +268,9 @@ columns_of(Link *link, bool only_missing, List **columns, List **relations)
 
 /*
  * A full compare begins when every transaction that was open when it was asked for has ended: one
- * of them may be the very one whose changes could not be captured. Takes the wish away when so.
+ * of them may be the very one whose changes could not be captured. Takes the wish away when so. Never
+ * at the first look: a commit is visible an instant before its invalidations arrive, and a plan
+ * made before would not see a partition that it attached.
  */
 static bool
 reconcile_can_start(Link *link)
@@ -278,11 +280,12 @@ reconcile_can_start(Link *link)
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(link->id)};
 
-	angles_spi_exec(&look,
-					"UPDATE angles.reconciles"
-					" SET begins_after = pg_snapshot_xmax(pg_current_snapshot())"
-					" WHERE link_id = $1 AND begins_after IS NULL",
-					1, types, values, NULL, SPI_OK_UPDATE);
+	if (angles_spi_exec(&look,
+						"UPDATE angles.reconciles"
+						" SET begins_after = pg_snapshot_xmax(pg_current_snapshot())"
+						" WHERE link_id = $1 AND begins_after IS NULL",
+						1, types, values, NULL, SPI_OK_UPDATE) > 0)
+		return false;
 	return angles_spi_exec(&begin,
 						   "DELETE FROM angles.reconciles WHERE link_id = $1"
 						   " AND begins_after <= pg_snapshot_xmin(pg_current_snapshot())",

@@ -35,10 +35,12 @@ sub crashes_are
 	is($node->sql('SELECT DISTINCT crashes FROM angles.queue_entries'), $wanted, $words);
 }
 
-# the rows are claimed, and stay so: Notion wants no request for a long time
-$sim->faults({ path => '^/v1/', action => '429', retry_after => 3000 });
+# the rows are claimed, and stay so: Notion does not answer
 $node->sql("INSERT INTO t SELECT g, 'x' FROM generate_series(1, 5) g");
-my $generation = claimed_after(0, 'limited');
+drained($node);
+$sim->faults({ method => 'PATCH', path => '^/v1/pages', action => 'delay', ms => 600000, when => 'before', count => 100000 });
+$node->sql("UPDATE t SET title = 'y'");
+my $generation = claimed_after(0, 'no answer');
 
 $node->kill_worker('sync', 'TERM');
 $generation = claimed_after($generation, 'SIGTERM');
