@@ -268,9 +268,9 @@ columns_of(Link *link, bool only_missing, List **columns, List **relations)
 
 /*
  * A full compare begins when every transaction that was open when it was asked for has ended: one
- * of them may be the very one whose changes could not be captured. Takes the wish away when so. Never
- * at the first look: a commit is visible an instant before its invalidations arrive, and a plan
- * made before would not see a partition that it attached.
+ * of them may be the very one whose changes could not be captured. Takes the wish away when so.
+ * Never at the first look: a commit is visible an instant before its invalidations arrive, and a
+ * plan made before would not see a partition that it attached.
  */
 static bool
 reconcile_can_start(Link *link)
