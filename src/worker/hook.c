@@ -52,7 +52,7 @@ typedef enum After
 static ProcessUtility_hook_type prev_process_utility = NULL;
 
 /* What this transaction's commit has to announce; cleared at its end. */
-static AnglesSlot *look_slot = NULL;
+static bool look_at_commit = false;
 static AnglesSlot *runs_slot = NULL;
 static bool rescan_at_commit = false;
 
@@ -339,7 +339,8 @@ angles_hook_look_at_commit(void)
 				 errdetail("angles.max_databases is %d, and all of them have the extension.",
 						   angles_shared->n_slots),
 				 errhint("Raise angles.max_databases and restart the server.")));
-	look_slot = slot;
+	/* not the slot itself: it may be another's by the time of the commit */
+	look_at_commit = true;
 }
 
 void
@@ -362,15 +363,15 @@ xact_callback(XactEvent event, void *arg)
 				pg_atomic_write_u32(&angles_shared->rescan, 1);
 				angles_slots_poke_launcher();
 			}
-			if (look_slot != NULL)
-				angles_slots_look(look_slot);
+			if (look_at_commit)
+				angles_slots_look_here(false);
 			if (runs_slot != NULL)
 				angles_slots_wake_runs(runs_slot);
 			break;
 		case XACT_EVENT_PREPARE:
 			angles_hold_release(false);
-			if (look_slot != NULL)
-				pg_atomic_write_u32(&look_slot->later_look, 1);
+			if (look_at_commit)
+				angles_slots_look_here(true);
 			break;
 		case XACT_EVENT_ABORT:
 			angles_hold_release(false);
@@ -378,7 +379,7 @@ xact_callback(XactEvent event, void *arg)
 		default:
 			return;
 	}
-	look_slot = NULL;
+	look_at_commit = false;
 	runs_slot = NULL;
 	rescan_at_commit = false;
 }

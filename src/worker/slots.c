@@ -126,7 +126,8 @@ angles_slots_claim(Oid dboid, Oid *evicted)
 			break;
 		}
 		if (other->content == CONTENT_ABSENT && other->bridge.state == PLACE_EMPTY &&
-			other->hold_pid == 0 && pg_atomic_read_u32(&other->look) == 0)
+			other->hold_pid == 0 && pg_atomic_read_u32(&other->look) == 0 &&
+			pg_atomic_read_u32(&other->later_look) == 0)
 			absent = other;
 	}
 	if (slot == NULL && absent != NULL)
@@ -141,6 +142,22 @@ angles_slots_claim(Oid dboid, Oid *evicted)
 		pg_atomic_write_u32(&slot->dboid, dboid);
 	}
 	return slot;
+}
+
+void
+angles_slots_look_here(bool prepared)
+{
+	AnglesSlot *slot;
+	Oid			evicted;
+
+	/* in one go: a slot of an ABSENT database may be given away as long as nobody says "look" */
+	LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
+	slot = angles_slots_claim(MyDatabaseId, &evicted);
+	if (slot != NULL)
+		pg_atomic_exchange_u32(prepared ? &slot->later_look : &slot->look, 1);
+	LWLockRelease(&angles_shared->lock);
+	if (slot != NULL && !prepared)
+		angles_slots_look(slot);
 }
 
 void

@@ -155,6 +155,13 @@ extern AnglesSlot *angles_slots_find(Oid dboid);
  */
 extern AnglesSlot *angles_slots_claim(Oid dboid, Oid *evicted);
 
+/*
+ * angles_slots_look() for the own database, in a slot that is made when there is none; of a
+ * prepared transaction it is only noted, until that is committed. Nothing when all slots are in
+ * use. No error.
+ */
+extern void angles_slots_look_here(bool prepared);
+
 /* Empties a slot. The caller holds the lock exclusively and knows that no process is in it. */
 extern void angles_slots_free(AnglesSlot *slot);
 

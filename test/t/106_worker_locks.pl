@@ -203,6 +203,15 @@ release($opening, 'ROLLBACK');
 is(join(' ', map { $node->wait_worker($_) } qw(bridge sync)), "@pids", 'no worker has died of all that');
 unlike($node->log_from($offset), qr/lock timeout|deadlock/, 'nor waited for a lock');
 
+# a lock that the worker waits for itself: the latch of a wake-up goes with the wait, its flag does not
+my $locker = hold('LOCK TABLE angles.queue_entries IN ACCESS EXCLUSIVE MODE');
+$node->sql('SELECT angles.wake()');
+wait_for(sub { $node->sql('SELECT count(*) FROM pg_locks WHERE NOT granted') == 1 }, 'the sync worker waits for a lock');
+$rows++;
+$node->sql("INSERT INTO t VALUES ($rows, 'row')");
+release($locker, 'ROLLBACK');
+ok(wait_for(sub { creates($sim) == $rows }, 'a row flows', 10), 'a row that came while the worker waited for a lock flows');
+
 # runs that went down with their worker
 $sim->faults({ path => '^/v1/users/me', action => 'delay', ms => 20000 });
 my $lost = $node->sql("SELECT angles.enqueue_run('check_notion')");
@@ -218,5 +227,23 @@ run_is($other, 'succeeded', 'nor is it after the bridge was replaced');
 release($burying, 'ROLLBACK');
 run_is($lost, 'succeeded', 'the run that was held is done again');
 is($node->sql("SELECT crashes, attempt FROM angles.runs WHERE id = $lost"), '1|2', 'and counts as crashed, once');
+$node->stop;
+
+# ---- a slot that is given away ----
+
+$node = new_cluster('few', preload => 'angles', create => 0, conf => { 'angles.max_databases' => 2 });
+$node->sql('CREATE DATABASE a');
+my $maker = $node->background_psql('a');
+$maker->query_safe("BEGIN;\nCREATE EXTENSION angles");
+
+# Returns what the transaction sees of its own database's slot.
+sub seen { return $maker->query_safe("SELECT state FROM angles.workers WHERE database = 'a'"); }
+
+wait_for(sub { seen() eq 'absent' }, 'nobody else sees the extension yet');
+$node->sql('CREATE DATABASE b');
+wait_for(sub { seen() eq '' }, 'the slot is given to another database');
+$maker->query_safe('COMMIT');
+$maker->quit;
+ok($node->wait_worker('bridge', 'a', 10), 'CREATE EXTENSION gets a slot again when it commits');
 
 done_testing();
