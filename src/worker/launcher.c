@@ -55,7 +55,7 @@ static int64 shortage_until = 0;
 static void launcher_leave(int code, Datum arg);
 static void scan_databases(void);
 static List *read_databases(void);
-static void forget_unserved(List *databases);
+static void forget_unserved(List *databases, const Oid *known);
 static void add_new(List *databases);
 static bool is_settled(void);
 static long serve_slots(void);
@@ -138,9 +138,13 @@ launcher_leave(int code, Datum arg)
 static void
 scan_databases(void)
 {
-	List	   *databases = read_databases();
+	Oid		   *known = palloc(angles_shared->n_slots * sizeof(Oid));
+	List	   *databases;
 
-	forget_unserved(databases);
+	for (int i = 0; i < angles_shared->n_slots; i++)
+		known[i] = pg_atomic_read_u32(&angles_shared->slots[i].dboid);
+	databases = read_databases();
+	forget_unserved(databases, known);
 	add_new(databases);
 }
 
@@ -177,9 +181,13 @@ read_databases(void)
 	return databases;
 }
 
-/* A running bridge stays: its database was closed to new sessions only. */
+/*
+ * Frees the slots, known before the databases were read, whose database is not served. (A later one
+ * was made by a session in a database that is newer than the list.) A running bridge stays: its
+ * database was closed to new sessions only.
+ */
 static void
-forget_unserved(List *databases)
+forget_unserved(List *databases, const Oid *known)
 {
 	for (int i = 0; i < angles_shared->n_slots; i++)
 	{
@@ -188,7 +196,7 @@ forget_unserved(List *databases)
 		bool		stays = false;
 		ListCell   *cell;
 
-		if (!OidIsValid(dboid))
+		if (!OidIsValid(dboid) || dboid != known[i])
 			continue;
 		foreach(cell, databases)
 		{
