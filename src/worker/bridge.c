@@ -136,6 +136,10 @@ run_bridge(void)
 		next = Min(Min(next_retry, next_opening), next_sweep());
 		keep_sync(&next);
 
+		/* a wait for a lock on the way may have taken the latch of a wake-up with it */
+		if (pg_atomic_read_u32(&angles_my_slot->look) != 0 ||
+			pg_atomic_read_u32(&angles_my_slot->runs_wake) != 0)
+			continue;
 		now = angles_clock_mono_us();
 		angles_wait(PGINVALID_SOCKET,
 					(long) Min(INT_MAX, Max(0, (next - now) / 1000 + 1)));

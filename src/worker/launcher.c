@@ -114,7 +114,9 @@ angles_launcher_main(Datum main_arg)
 		if (pg_atomic_exchange_u32(&angles_shared->rescan, 0) != 0 || too_few_slots)
 			scan_databases();
 		timeout = serve_slots();
-		angles_wait(PGINVALID_SOCKET, timeout);
+		/* a wait for a lock on the way may have taken the latch of a wake-up with it */
+		if (pg_atomic_read_u32(&angles_shared->rescan) == 0)
+			angles_wait(PGINVALID_SOCKET, timeout);
 	}
 }
 
