@@ -472,6 +472,8 @@ next_wait(Engine *engine, long sending_wait)
 	long		net = angles_net_timeout(engine->net);
 	bool		working = engine->n_flying > 0 || engine->n_ready > 0 || engine->n_done > 0;
 
+	/* a wait for a lock on the way may have taken the latch of a wake-up with it */
+	engine->look = angles_worker_take_wake() || engine->look;
 	if (database_has_work(engine))
 		return 0;
 	if (net >= 0 && (wait < 0 || net < wait))
