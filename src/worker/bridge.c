@@ -326,7 +326,8 @@ find_work(bool *for_sync, bool *for_bridge)
 
 	angles_spi_exec(&plan,
 					"SELECT angles.has_work(), EXISTS (SELECT FROM angles.runs "
-					"WHERE state = 'queued' AND id <> ALL ($1)), EXISTS (SELECT FROM angles.links "
+					"WHERE (state = 'queued' OR next_attempt_at <= pg_catalog.clock_timestamp()) "
+					"AND id <> ALL ($1)), EXISTS (SELECT FROM angles.links "
 					"WHERE identity <> $2 AND state <> 'unlinked')",
 					2, types, values, NULL, SPI_OK_SELECT);
 	foreign_links = strcmp(angles_spi_text(0, 3, CurrentMemoryContext), "t") == 0;

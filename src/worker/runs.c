@@ -316,8 +316,8 @@ angles_runs_hand_out(bool fenced)
 {
 	static SPIPlanPtr due_plan = NULL;
 	static SPIPlanPtr next_plan = NULL;
-	Oid			types[2] = {INT8ARRAYOID, INT4OID};
-	Datum		values[2];
+	Oid			types[3] = {INT8ARRAYOID, INT4OID, TIMESTAMPTZOID};
+	Datum		values[3];
 	int			room = room_for_queued();
 	int64		next = INT64_MAX;
 	bool		handed = false;
@@ -328,12 +328,14 @@ angles_runs_hand_out(bool fenced)
 	angles_worker_recheck();
 	values[0] = angles_runs_in_flight();
 	values[1] = Int32GetDatum(ANGLES_CALLS);
+	/* one instant for both: a retry that falls due between them must not escape either */
+	values[2] = TimestampTzGetDatum(angles_clock_now());
 	angles_spi_exec(&due_plan,
 					"SELECT id, task FROM angles.runs "
-					"WHERE (state = 'queued' OR next_attempt_at <= pg_catalog.clock_timestamp()) "
+					"WHERE (state = 'queued' OR next_attempt_at <= $3) "
 					"AND id <> ALL ($1) ORDER BY coalesce(next_attempt_at, requested_at), id "
 					"LIMIT $2",
-					2, types, values, NULL, SPI_OK_SELECT);
+					3, types, values, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed && room > 0; i++)
 	{
 		/* a task that only another version knows is the sync worker's to refuse */
@@ -349,10 +351,9 @@ angles_runs_hand_out(bool fenced)
 	}
 
 	angles_spi_exec(&next_plan,
-					"SELECT (1000000 * extract(epoch FROM min(next_attempt_at) - "
-					"pg_catalog.clock_timestamp()))::bigint FROM angles.runs "
-					"WHERE next_attempt_at > pg_catalog.clock_timestamp()",
-					0, NULL, NULL, NULL, SPI_OK_SELECT);
+					"SELECT (1000000 * extract(epoch FROM min(next_attempt_at) - $1))::bigint "
+					"FROM angles.runs WHERE next_attempt_at > $1",
+					1, &types[2], &values[2], NULL, SPI_OK_SELECT);
 	wait_us = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
 		next = angles_clock_mono_us() + Max(DatumGetInt64(wait_us), 1000);

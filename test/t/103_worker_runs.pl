@@ -71,14 +71,22 @@ $node->configure('angles.notion_url' => $slow);
 
 my $session = $node->background_psql('postgres', on_error_stop => 0);
 
+# Hands a statement to a session without waiting for its result.
+sub send_sql
+{
+	my ($to, $sql) = @_;
+
+	$to->{stdin} .= "$sql;\n";
+	wait_for(sub { $to->{run}->pump_nb; $to->{stdin} eq '' }, 'psql takes a statement');
+}
+
 # Starts a statement in the session without waiting for it; returns the number of its run.
 sub begin_slow
 {
 	my ($sql) = @_;
 	my $old = newest();
 
-	$session->{stdin} .= "$sql;\n";
-	$session->{run}->pump_nb;
+	send_sql($session, $sql);
 	$node->wait_sql("SELECT state = 'running' FROM angles.runs WHERE id > $old", 'a run is under way');
 	return newest();
 }
@@ -110,7 +118,7 @@ $session = $node->background_psql('postgres', on_error_stop => 0);
 $before = newest();
 like($session->query_safe("SET angles.wait_max = '300ms';\nSELECT * FROM angles.request_rows('check_notion')"),
 	qr/"state": "running"/, 'after angles.wait_max the number of the run comes back');
-is($node->sql("SELECT state FROM angles.runs WHERE id > $before"), 'running', 'the run goes on');
+$node->wait_sql("SELECT state = 'running' FROM angles.runs WHERE id > $before", 'the run goes on');
 $session->quit;
 is($node->sql("SELECT state FROM angles.runs WHERE id > $before"), 'running', 'also after the session ended');
 
@@ -157,10 +165,19 @@ is($node->sql("SELECT count(*) FROM angles.runs WHERE requested_at > now() - int
 	'younger ones stay');
 $node->sql("SELECT angles.cancel(id) FROM angles.runs WHERE next_attempt_at IS NOT NULL");
 
+# a retry that nobody has in mind any more
+$id = $node->sql(q{INSERT INTO angles.runs (task, state, attempt, next_attempt_at)
+	VALUES ('check_notion', 'failed', 1, now()) RETURNING id});
+$node->configure('angles.sweep_interval' => '1s');
+$node->wait_sql("SELECT attempt = 2 FROM angles.runs WHERE id = $id", 'a retry that was missed is found by the sweep');
+$node->configure('angles.sweep_interval' => '1h');
+$node->sql("SELECT angles.cancel($id)");
+$node->wait_sql("SELECT state = 'cancelled' FROM angles.runs WHERE id = $id", 'and cancelled');
+
 # ---- too many at once ----
 
 my @many = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. 16;
-$_->{stdin} .= "SELECT * FROM angles.request_rows('check_notion');\n", $_->{run}->pump_nb for @many;
+send_sql($_, "SELECT * FROM angles.request_rows('check_notion')") for @many;
 $node->wait_sql("SELECT count(*) = 16 FROM angles.runs WHERE state IN ('queued', 'running')",
 	'sixteen sessions wait');
 $node->fails_with("SELECT angles.request_rows('check_notion')", '53400', qr/too many runs/,
