@@ -79,9 +79,13 @@ angles_claim(Engine *engine)
 		engine->cursor[0] = engine->cursor[1] = 0;
 		engine->more[0] = engine->more[1] = true;
 	}
-	engine->batch = now - engine->claimed_us < ENGINE_QUICK_US
-		? Min(2 * engine->batch, ENGINE_BATCH_MAX) : ENGINE_BATCH;
+	if (now - engine->claimed_us >= ENGINE_QUICK_US)
+		engine->batch = ENGINE_BATCH;
+	else if (engine->batch_was_full)
+		engine->batch = Min(2 * engine->batch, ENGINE_BATCH_MAX);
 	n = pick(engine, entries, engine->batch);
+	engine->batch_was_full = n == engine->batch;
+	angles_keep_sending(engine);
 	if (n > 0)
 		engine->claimed_us = now;
 	for (int i = 0; i < n;)
@@ -105,6 +109,7 @@ angles_claim(Engine *engine)
 	}
 	write_marks(engine, &marks);
 	read_next_due(engine);
+	angles_keep_sending(engine);
 }
 
 /* ---- which entries ---- */
@@ -127,7 +132,7 @@ bool
 angles_claim_has_room(const Engine *engine, int priority)
 {
 	return (priority == PRIORITY_BACKLOG ? engine->n_backlog
-			: engine->n_ready - engine->n_backlog) < ENGINE_LOW_WATER;
+			: engine->n_ready - engine->n_backlog) < engine->batch / 2;
 }
 
 static int
@@ -311,7 +316,10 @@ plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries)
 		if (rows[i]->alone)
 			rows[i]->missing_will_come = false;
 	for (int i = 0; i < n; i++)
+	{
+		angles_keep_sending(engine);
 		plan_entry(engine, marks, link, entries[i], &lookup);
+	}
 	if (lookup != NULL)
 		finish_lookup(engine, link, &lookup);
 }
@@ -529,59 +537,59 @@ mark_waiting(Marks *marks, const Entry *entry, const char *class)
 /* ---- writing ---- */
 
 static void
-exec_on_rows(SPIPlanPtr *plan, const char *sql, const RowSet *rows, int64 generation, int expect)
+exec_on_rows(Engine *engine, SPIPlanPtr *plan, const char *sql, const RowSet *rows, int expect)
 {
 	Oid			types[3] = {INT4ARRAYOID, TEXTARRAYOID, INT8OID};
 	Datum		values[3] = {angles_rows_links(rows), angles_rows_keys(rows),
-	Int64GetDatum(generation)};
+	Int64GetDatum(engine->generation)};
 
 	angles_spi_exec(plan, sql, 3, types, values, NULL, expect);
+	angles_keep_sending(engine);
 }
 
 static void
 write_marks(Engine *engine, Marks *marks)
 {
 	static SPIPlanPtr plans[7];
-	int64		me = engine->generation;
 
 	if (marks->claimed.n > 0)
-		exec_on_rows(&plans[0],
+		exec_on_rows(engine, &plans[0],
 					 "UPDATE angles.queue_entries q SET state = 'claimed', generation = $3,"
 					 " claimed_version = version, next_at = NULL"
 					 " FROM unnest($1, $2) AS u (link_id, key)"
 					 " WHERE q.link_id = u.link_id AND q.key = u.key",
-					 &marks->claimed, me, SPI_OK_UPDATE);
+					 &marks->claimed, SPI_OK_UPDATE);
 	if (marks->intents.n > 0)
-		exec_on_rows(&plans[1],
+		exec_on_rows(engine, &plans[1],
 					 "INSERT INTO angles.pages AS p (link_id, key, state, intent_at)"
 					 " SELECT u.link_id, u.key, 'intent', clock_timestamp()"
 					 " FROM unnest($1, $2) AS u (link_id, key) WHERE $3 IS NOT NULL"
 					 " ON CONFLICT (link_id, key) DO UPDATE"
 					 " SET state = 'intent', intent_at = clock_timestamp(), lookups = 0,"
 					 " sent_key = NULL",
-					 &marks->intents, me, SPI_OK_INSERT);
+					 &marks->intents, SPI_OK_INSERT);
 	if (marks->gone.n > 0)
-		exec_on_rows(&plans[2],
+		exec_on_rows(engine, &plans[2],
 					 "DELETE FROM angles.queue_entries q USING unnest($1, $2) AS u (link_id, key)"
 					 " WHERE q.link_id = u.link_id AND q.key = u.key AND $3 IS NOT NULL",
-					 &marks->gone, me, SPI_OK_DELETE);
+					 &marks->gone, SPI_OK_DELETE);
 	if (marks->left.n > 0)
-		exec_on_rows(&plans[3],
+		exec_on_rows(engine, &plans[3],
 					 "UPDATE angles.pages p SET state = 'out_of_scope'"
 					 " FROM unnest($1, $2) AS u (link_id, key)"
 					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
-					 &marks->left, me, SPI_OK_UPDATE);
+					 &marks->left, SPI_OK_UPDATE);
 	if (marks->back.n > 0)
-		exec_on_rows(&plans[6],
+		exec_on_rows(engine, &plans[6],
 					 "UPDATE angles.pages p SET state = 'live'"
 					 " FROM unnest($1, $2) AS u (link_id, key)"
 					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
-					 &marks->back, me, SPI_OK_UPDATE);
+					 &marks->back, SPI_OK_UPDATE);
 	if (marks->forgotten.n > 0)
-		exec_on_rows(&plans[4],
+		exec_on_rows(engine, &plans[4],
 					 "DELETE FROM angles.pages p USING unnest($1, $2) AS u (link_id, key)"
 					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
-					 &marks->forgotten, me, SPI_OK_DELETE);
+					 &marks->forgotten, SPI_OK_DELETE);
 	engine->some_wait = engine->some_wait || marks->waiting.n > 0;
 	if (marks->waiting.n > 0)
 	{
@@ -618,14 +626,14 @@ free_children(Engine *engine, const Marks *marks)
 	{
 		if (parents[i]->n == 0)
 			continue;
-		exec_on_rows(&plan,
+		exec_on_rows(engine, &plan,
 					 "UPDATE angles.queue_entries q SET state = 'ready',"
 					 " seq = nextval('angles.queue_seq'), waits_for_link = NULL,"
 					 " waits_for_key = NULL, class = NULL, message = NULL"
 					 " FROM unnest($1, $2) AS u (link_id, key)"
 					 " WHERE q.state = 'waiting' AND q.waits_for_link = u.link_id"
 					 " AND q.waits_for_key = u.key AND $3 IS NOT NULL",
-					 parents[i], engine->generation, SPI_OK_UPDATE);
+					 parents[i], SPI_OK_UPDATE);
 		if (SPI_processed > 0)
 			engine->more[0] = engine->more[1] = true;
 	}
@@ -730,6 +738,7 @@ angles_action_make(Engine *engine, ActionKind kind, int32 link_id)
 	action->kind = kind;
 	action->link_id = link_id;
 	action->links_version = angles_links_version();
+	action->transaction = engine->transaction;
 	return action;
 }
 
@@ -737,6 +746,7 @@ void
 angles_action_ready(Engine *engine, Action *action)
 {
 	dlist_push_tail(&engine->ready[action->priority], &action->node);
+	engine->n_claimed++;
 	engine->n_ready++;
 	engine->n_backlog += action->priority == PRIORITY_BACKLOG;
 }

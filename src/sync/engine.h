@@ -17,16 +17,23 @@
 #include "notion/api.h"
 #include "sync/mapping.h"
 
-/* Entries are taken from the queue when less than this many actions are waiting to be sent. */
-#define ENGINE_LOW_WATER 32
-
 /*
- * So many entries are taken at once, and so many answers are written at once at the latest: more
- * while the remote takes a batch in less than ENGINE_QUICK_US, because a transaction has its price.
+ * So many entries are taken at once: more while the remote takes a full batch in less than
+ * ENGINE_QUICK_US, because a transaction has its price. They are taken when less than half a batch
+ * is waiting to be sent, so that there is something to send meanwhile.
  */
 #define ENGINE_BATCH 64
 #define ENGINE_BATCH_MAX 512
 #define ENGINE_QUICK_US 200000
+
+/*
+ * The latch is looked at after this time at the latest, while answers come so fast that there is
+ * never a reason to wait.
+ */
+#define ENGINE_LONGEST_TURNS_US 1000
+
+/* In a transaction the network is looked at no more often than this. */
+#define ENGINE_EXCHANGE_US 100
 
 /* Message, as an SQL literal, of an entry of class "relation". */
 #define OPEN_RELATION "'sent; one relation waits until the referenced row has a page'"
@@ -133,6 +140,7 @@ typedef struct Action
 	ActionKind	kind;
 	int32		link_id;
 	uint64		links_version;	/* angles_links_version() it was planned with */
+	uint64		transaction;	/* the engine's when it was planned: not sent before its commit */
 	char	   *key;			/* of the row; NULL for LOOKUP, SETUP, CHECK */
 	List	   *keys;			/* LOOKUP: of char *, and what each was sent as */
 	List	   *sent_keys;
@@ -149,8 +157,8 @@ typedef struct Action
 	int			step;			/* SETUP, CHECK, MARK: which */
 	int64		epoch;			/* MARK: the one that is written */
 	uint64		call;			/* CHECK: which call asked for it */
-	NotionAnswer *answer;		/* once it has come */
-	TimestampTz server_date;
+	AnglesNetAnswer *net;		/* what has come and is not read yet */
+	NotionAnswer *answer;		/* once it was read */
 } Action;
 
 /* What the running worker has done for a link; the results of a run are differences of these. */
@@ -196,7 +204,12 @@ typedef struct Engine
 	dlist_head	done;
 	int			n_done;
 
-	int			batch;			/* entries taken at once, answers written at once */
+	int			batch;			/* entries taken at once */
+	bool		batch_was_full; /* the queue gave as many as that */
+	uint64		transaction;	/* number of the one that is open, or of the next */
+	int			n_claimed;		/* actions made ready in it */
+	int64		waited_us;		/* when the latch was looked at last */
+	int64		exchanged_us;	/* when the network was */
 	int64		claimed_us;		/* when entries were taken last */
 	int64		cursor[2];		/* highest seq claimed in this life, by priority */
 	bool		more[2];		/* the queue may hold more ready entries behind the cursor */
@@ -214,6 +227,16 @@ typedef struct Engine
 	List	   *counts;			/* of LinkCounts * */
 	List	   *calls;			/* of ActiveCall * */
 } Engine;
+
+/* ---- main.c ---- */
+
+/*
+ * Takes answers and sends requests, without waiting, while the worker is at work in a transaction:
+ * the network must not stand still for the length of it. Sends nothing that this transaction
+ * claims; what is answered meanwhile is settled in the next one. Cheap to call often. Not for
+ * subtransactions, which would swallow its errors.
+ */
+extern void angles_keep_sending(Engine *engine);
 
 /* ---- fold.c ---- */
 
@@ -287,7 +310,7 @@ extern void angles_break_cycles(Engine *engine);
 
 /* ---- settle.c ---- */
 
-/* Writes what the answers on the done list mean. Needs a transaction; ends with the list empty. */
+/* Writes what the answers mean that are on the done list by now. Needs a transaction. */
 extern void angles_settle(Engine *engine);
 
 /* Makes a page that a listing shows the page of the row whose key it carries, if it has one. */

@@ -30,10 +30,14 @@ extern PGDLLEXPORT void angles_sync_main(Datum main_arg);
 
 static Engine *engine_start(void);
 static void read_token(Engine *engine);
-static void take_answers(Engine *engine);
+static bool exchange(Engine *engine, long *sending_wait);
+static void take_answers(Engine *engine, dlist_head *arrived);
+static void read_answers(Engine *engine, dlist_head *arrived);
+static void read_answer(Engine *engine, Action *action);
 static bool send_again_later(Engine *engine, Action *action);
 static void note_health(Engine *engine, const NotionAnswer *answer);
 static bool database_has_work(Engine *engine);
+static bool nothing_moves(const Engine *engine);
 static bool has_token(const Engine *engine);
 static void work_in_database(Engine *engine);
 static void report_connection(Engine *engine);
@@ -56,6 +60,7 @@ angles_sync_main(Datum main_arg)
 	for (;;)
 	{
 		long		wait;
+		bool		moved;
 
 		MemoryContextReset(engine->iteration);
 		MemoryContextSwitchTo(engine->iteration);
@@ -67,17 +72,25 @@ angles_sync_main(Datum main_arg)
 			engine->look = true;
 		}
 		engine->look = angles_worker_take_wake() || engine->look;
-		angles_net_drive(engine->net);
-		take_answers(engine);
+		moved = exchange(engine, &wait);
 		if (database_has_work(engine))
+		{
 			work_in_database(engine);
-		wait = send_requests(engine);
-		wait = next_wait(engine, wait);
+			moved = exchange(engine, &wait);
+		}
+		/* more answers may have come meanwhile; to ask for them is cheaper than to begin a wait */
+		if (moved && angles_clock_mono_us() - engine->waited_us < ENGINE_LONGEST_TURNS_US)
+			continue;
+		wait = moved ? 0 : next_wait(engine, wait);
 		/*
 		 * a set latch means a commit, a call, or a reload; readable sockets have their descriptor
 		 */
-		if (wait != 0 && (angles_wait(angles_net_fd(engine->net), wait) & WL_LATCH_SET))
-			engine->look = true;
+		if (moved || wait != 0)
+		{
+			if (angles_wait(angles_net_fd(engine->net), wait) & WL_LATCH_SET)
+				engine->look = true;
+			engine->waited_us = angles_clock_mono_us();
+		}
 	}
 }
 
@@ -136,44 +149,105 @@ read_token(Engine *engine)
 	MemoryContextSwitchTo(old);
 }
 
+/* ---- the network ---- */
+
+/*
+ * Takes what has come and sends what may be sent. Returns whether answers came. *sending_wait: the
+ * milliseconds until more may be sent, -1: no such time.
+ *
+ * The remote gets its next requests before the answers are read, so that both work at once.
+ */
+static bool
+exchange(Engine *engine, long *sending_wait)
+{
+	dlist_head	arrived;
+	bool		moved;
+	int			n_flying;
+
+	dlist_init(&arrived);
+	angles_net_drive(engine->net);
+	take_answers(engine, &arrived);
+	moved = !dlist_is_empty(&arrived);
+	n_flying = engine->n_flying;
+	*sending_wait = send_requests(engine);
+	if (engine->n_flying > n_flying)
+		angles_net_drive(engine->net);
+	read_answers(engine, &arrived);
+	engine->exchanged_us = angles_clock_mono_us();
+	return moved;
+}
+
+void
+angles_keep_sending(Engine *engine)
+{
+	MemoryContext old;
+	long		wait;
+
+	if (angles_clock_mono_us() - engine->exchanged_us < ENGINE_EXCHANGE_US)
+		return;
+	old = MemoryContextSwitchTo(engine->iteration);
+	exchange(engine, &wait);
+	MemoryContextSwitchTo(old);
+}
+
 /* ---- answers ---- */
 
+/* Refusals, which may concern the whole connection, are read at once; the others are only taken. */
 static void
-take_answers(Engine *engine)
+take_answers(Engine *engine, dlist_head *arrived)
 {
 	AnglesNetAnswer *net;
 
 	while ((net = angles_net_take(engine->net)) != NULL)
 	{
 		Action	   *action = (Action *) net->tag;
-		MemoryContext old = MemoryContextSwitchTo(action->context);
 
 		ANGLES_KILL_POINT("answer_taken");
-		action->answer = angles_notion_read(net, action->request->writes);
-		action->server_date = net->server_date;
-		MemoryContextSwitchTo(old);
-		pfree(net->body);
-		pfree(net);
+		action->net = net;
 		dlist_delete(&action->node);
 		engine->n_flying--;
-		note_health(engine, action->answer);
-		if (send_again_later(engine, action))
-			continue;
-		if (action->kind == ACTION_CREATE && action->answer->committed_id != NULL &&
-			angles_notion_parse_id(action->answer->committed_id) != NULL)
-		{
-			/* Notion says what it made before it gave up: read that page, never post again */
-			old = MemoryContextSwitchTo(action->context);
-			action->kind = ACTION_FETCH;
-			action->page_id = angles_notion_parse_id(action->answer->committed_id);
-			action->request = angles_notion_get_page(action->page_id);
-			MemoryContextSwitchTo(old);
-			angles_action_ready_first(engine, action);
-			continue;
-		}
-		dlist_push_tail(&engine->done, &action->node);
-		engine->n_done++;
+		if (net->result == ANGLES_NET_ANSWERED && net->status >= 200 && net->status < 300)
+			dlist_push_tail(arrived, &action->node);
+		else
+			read_answer(engine, action);
 	}
+}
+
+static void
+read_answers(Engine *engine, dlist_head *arrived)
+{
+	while (!dlist_is_empty(arrived))
+		read_answer(engine, dlist_container(Action, node, dlist_pop_head_node(arrived)));
+}
+
+static void
+read_answer(Engine *engine, Action *action)
+{
+	AnglesNetAnswer *net = action->net;
+	MemoryContext old = MemoryContextSwitchTo(action->context);
+
+	action->answer = angles_notion_read(net, action->request->writes);
+	MemoryContextSwitchTo(old);
+	action->net = NULL;
+	pfree(net->body);
+	pfree(net);
+	note_health(engine, action->answer);
+	if (send_again_later(engine, action))
+		return;
+	if (action->kind == ACTION_CREATE && action->answer->committed_id != NULL &&
+		angles_notion_parse_id(action->answer->committed_id) != NULL)
+	{
+		/* Notion says what it made before it gave up: read that page, never post again */
+		old = MemoryContextSwitchTo(action->context);
+		action->kind = ACTION_FETCH;
+		action->page_id = angles_notion_parse_id(action->answer->committed_id);
+		action->request = angles_notion_get_page(action->page_id);
+		MemoryContextSwitchTo(old);
+		angles_action_ready_first(engine, action);
+		return;
+	}
+	dlist_push_tail(&engine->done, &action->node);
+	engine->n_done++;
 }
 
 /*
@@ -225,7 +299,8 @@ note_health(Engine *engine, const NotionAnswer *answer)
 static bool
 database_has_work(Engine *engine)
 {
-	if (engine->look || engine->n_done >= engine->batch)
+	/* they rather wait for the next claim, to be written with it */
+	if (engine->look || engine->n_done >= engine->batch + engine->batch / 2)
 		return true;
 	if (engine->n_done > 0 && (engine->n_ready == 0 || engine->n_flying == 0))
 		return true;
@@ -235,13 +310,20 @@ database_has_work(Engine *engine)
 	if (engine->setup_pending && angles_clock_mono_us() >= engine->setup_due_us &&
 		engine->n_ready == 0)
 		return true;
-	if (engine->some_wait && engine->n_ready == 0 && engine->n_flying == 0)
+	if (engine->some_wait && nothing_moves(engine))
 		return true;
 	for (int priority = 0; priority < 2; priority++)
 		if (engine->more[priority] && angles_claim_has_room(engine, priority))
 			return true;
 	return engine->next_due != 0 && angles_claim_has_room(engine, PRIORITY_INTERACTIVE) &&
 		engine->next_due <= angles_clock_now();
+}
+
+/* Whether no request is planned, under way, or answered and not settled. */
+static bool
+nothing_moves(const Engine *engine)
+{
+	return engine->n_ready == 0 && engine->n_flying == 0 && engine->n_done == 0;
 }
 
 /* Whether there is a token that Notion has not refused. */
@@ -258,11 +340,11 @@ has_token(const Engine *engine)
 static void
 work_in_database(Engine *engine)
 {
-	int			ready_before = engine->n_ready;
 	bool		folded_all;
 	ListCell   *lc;
 
 	engine->look = false;
+	engine->n_claimed = 0;
 	engine->marks = NIL;
 	angles_txn_begin("synchronize with Notion");
 	angles_worker_recheck();
@@ -272,6 +354,7 @@ work_in_database(Engine *engine)
 	/* what the answers changed about links counts for what is planned now */
 	angles_links_refresh();
 	folded_all = !angles_fold(engine);
+	angles_keep_sending(engine);
 	angles_links_refresh();
 	angles_calls_step(engine);
 	if (has_token(engine))
@@ -279,7 +362,7 @@ work_in_database(Engine *engine)
 		angles_setup_step(engine);
 		angles_links_refresh();
 		angles_mark_step(engine);
-		if (engine->some_wait && engine->n_ready == 0 && engine->n_flying == 0)
+		if (engine->some_wait && nothing_moves(engine))
 			angles_break_cycles(engine);
 		angles_claim(engine);
 	}
@@ -287,12 +370,14 @@ work_in_database(Engine *engine)
 	report_links();
 	angles_alerts_catch_up();
 	angles_calls_step(engine);
+	angles_keep_sending(engine);
 	ANGLES_KILL_POINT("before_claim_commit");
 	/* a mark that is removed below stands for a wish that must be on disk by then */
-	if (engine->n_ready > ready_before || engine->marks != NIL)
+	if (engine->n_claimed > 0 || engine->marks != NIL)
 		angles_txn_commit();
 	else
 		angles_txn_commit_async();
+	engine->transaction++;
 	ANGLES_KILL_POINT("after_claim_commit");
 	angles_calls_reply(engine);
 	foreach(lc, engine->marks)
@@ -392,6 +477,9 @@ send_requests(Engine *engine)
 
 			if (engine->n_flying >= angles_guc_notion_concurrency)
 				return -1;
+			/* its claim is not committed yet, nor is that of any behind it */
+			if (action->transaction == engine->transaction)
+				break;
 			if (engine->token == NULL)
 				return -1;
 			/* a check is how a person finds out; it may stand behind what was refused */

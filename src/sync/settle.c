@@ -54,7 +54,8 @@ angles_settle(Engine *engine)
 {
 	Outcome		out = {0};
 
-	while (!dlist_is_empty(&engine->done))
+	/* what is answered meanwhile has its turn in the next transaction */
+	for (int n = engine->n_done; n > 0; n--)
 	{
 		Action	   *action = dlist_container(Action, node, dlist_pop_head_node(&engine->done));
 
@@ -68,6 +69,7 @@ angles_settle(Engine *engine)
 		else
 			settle_one(engine, &out, action);
 		angles_action_free(action);
+		angles_keep_sending(engine);
 	}
 	write_outcome(engine, &out);
 }
@@ -476,8 +478,10 @@ static void
 write_outcome(Engine *engine, Outcome *out)
 {
 	write_pages(&out->pages);
+	angles_keep_sending(engine);
 	write_absent(out);
 	write_done(engine, out);
+	angles_keep_sending(engine);
 	write_again(engine, out);
 	write_looked(engine, out);
 	write_later(engine, out);
@@ -562,6 +566,7 @@ write_done(Engine *engine, Outcome *out)
 					" AND q.state = 'claimed' AND q.generation = $5"
 					" AND (q.version <> q.claimed_version OR d.then_key IS NOT NULL)",
 					5, types, values, NULL, SPI_OK_UPDATE);
+	angles_keep_sending(engine);
 	free_children(&out->done);
 	engine->more[0] = engine->more[1] = true;
 }
