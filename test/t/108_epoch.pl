@@ -1,4 +1,4 @@
-# 107_epoch.pl
+# 108_epoch.pl
 #	Scenario J6, the other half: a primary that lives on after its standby was promoted. The two do not
 #	know of each other; the mark in Notion tells the old one.
 use strict;
