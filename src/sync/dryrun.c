@@ -102,7 +102,7 @@ dry_run_link(Link *link, DryCounts *counts)
 										"  (SELECT c.key, c.op = 'A' AS approved"
 										"   FROM angles.change_log c"
 										"   WHERE c.link_id = $1 AND c.op IN ('T', 'D', 'Y', 'A')"
-										"   UNION ALL SELECT q.key, COALESCE(q.class, '') ="
+										"   UNION ALL SELECT q.key, COALESCE(q.decision, '') ="
 										"    'approved' FROM angles.queue_entries q"
 										"   WHERE q.link_id = $1"
 										"    AND q.state NOT IN ('parked', 'held')) u"

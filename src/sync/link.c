@@ -457,19 +457,22 @@ is_other_place(const LinkWish *wish, int32 before)
 		return false;
 	values[1] = CStringGetTextDatum(wish->data_source);
 	if (SPI_execute_with_args("SELECT FROM angles.links WHERE id = $1"
-							  " AND data_source_id <> $2::uuid",
+							  " AND data_source_id <> $2::uuid"
+							  " AND database_id IS DISTINCT FROM $2::uuid",
 							  2, types, values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read angles.links");
 	return SPI_processed > 0;
 }
 
-/* The pages in the data source that the table had stay as they are, and are nobody's. */
+/*
+ * The pages in the data source that the table had stay as they are, and are nobody's. What was
+ * queued for them went, or goes, with unlink().
+ */
 static void
 forget_place(int32 link_id)
 {
 	static const char *const statements[] = {
 		"DELETE FROM angles.pages WHERE link_id = $1",
-		"DELETE FROM angles.queue_entries WHERE link_id = $1",
 		"DELETE FROM angles.link_columns WHERE link_id = $1",
 	};
 	Oid			types[1] = {INT4OID};
