@@ -67,7 +67,7 @@ CREATE FUNCTION angles.alter_link(
 COMMENT ON FUNCTION angles.alter_link IS 'changes a link; what is null stays, an empty filter goes; dry_run => true only shows the mapping';
 
 CREATE FUNCTION angles.unlink("table" regclass) RETURNS void
-	LANGUAGE c VOLATILE STRICT SET search_path = pg_catalog, pg_temp
+	LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
 	AS 'MODULE_PATHNAME', 'angles_unlink';
 COMMENT ON FUNCTION angles.unlink IS 'ends the sync of a table; its pages stay as they are';
 
@@ -98,7 +98,7 @@ $$;
 COMMENT ON FUNCTION angles.linked IS 'number of the link of a table, or an error';
 
 CREATE FUNCTION angles.pause("table" regclass, reason text DEFAULT 'paused by hand') RETURNS void
-	LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS $$
 BEGIN
 	UPDATE angles.links SET paused = true, pause_reason = reason, changed_at = now()
@@ -109,7 +109,7 @@ $$;
 COMMENT ON FUNCTION angles.pause IS 'stops sending the changes of a table; they stay in the queue';
 
 CREATE FUNCTION angles.resume("table" regclass) RETURNS void
-	LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS $$
 BEGIN
 	UPDATE angles.links SET paused = false, pause_reason = NULL, changed_at = now()
@@ -140,7 +140,7 @@ $$;
 COMMENT ON FUNCTION angles.retry IS 'gives parked rows of a table another chance; returns how many';
 
 CREATE FUNCTION angles.reconcile("table" regclass) RETURNS void
-	LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS $$
 DECLARE
 	link integer := angles.linked($1);
@@ -154,7 +154,7 @@ $$;
 COMMENT ON FUNCTION angles.reconcile IS 'compares a whole table with what is known of its pages and sends what differs';
 
 CREATE FUNCTION angles.approve("table" regclass) RETURNS bigint
-	LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS $$
 DECLARE
 	link integer := angles.linked($1);
@@ -172,7 +172,7 @@ $$;
 COMMENT ON FUNCTION angles.approve IS 'lets the held deletions of a table go to Notion''s trash; returns how many';
 
 CREATE FUNCTION angles.refuse("table" regclass) RETURNS bigint
-	LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS $$
 DECLARE
 	link integer := angles.linked($1);

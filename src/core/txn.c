@@ -126,6 +126,7 @@ uint64
 angles_spi_exec(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes,
 				Datum *values, const char *nulls, int expect)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	int			rc;
 
 	if (*plan == NULL)
@@ -137,6 +138,8 @@ angles_spi_exec(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtype
 		*plan = fresh;
 	}
 	rc = SPI_execute_plan(*plan, values, nulls, false, 0);
+	/* SPI leaves its own context current, which goes with the transaction */
+	MemoryContextSwitchTo(caller);
 	if (rc != expect)
 		elog(ERROR, "statement returned %s, expected %s",
 			 SPI_result_code_string(rc), SPI_result_code_string(expect));

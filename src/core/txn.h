@@ -39,7 +39,8 @@ extern void angles_txn_pin_settings(void);
 /*
  * Executes a statement with parameters; NULL in nulls[i] position as SPI ('n' or ' '). The plan is
  * prepared once in a process and kept in *plan. Raises an error unless the result code is
- * "expect"; returns SPI_processed. Parameter types are read at the first call only.
+ * "expect"; returns SPI_processed. Parameter types are read at the first call only. The current
+ * memory context is the same afterwards.
  */
 extern uint64 angles_spi_exec(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes,
 							  Datum *values, const char *nulls, int expect);

@@ -20,6 +20,7 @@
 #define ANGLES_OP_TRUNCATE	'X'
 #define ANGLES_OP_RECONCILE 'R'	/* what changed is not known: compare the whole table */
 
+#define ANGLES_OP_LINK		'L' /* the link was made or altered */
 #define ANGLES_OP_UNLINK	'U' /* the table is linked no more */
 
 /* What a person decided about an entry of the queue, which only the worker writes (30_sync.sql). */

@@ -242,14 +242,19 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 	{
 		if (i == 0 || rows[i].id != rows[i - 1].id)
 			bulk = rows_of_transaction(rows, n, i) > BULK_ROWS;
+		/* a commit is visible an instant before its invalidations arrive */
+		if (rows[i].op == ANGLES_OP_LINK || rows[i].op == ANGLES_OP_UNLINK)
+			angles_links_stale();
+		if (rows[i].op == ANGLES_OP_LINK)
+			continue;
 		if (rows[i].op == ANGLES_OP_UNLINK)
 		{
 			enqueue(engine, &set);
 			unlinked(engine, rows[i].link_id);
 			continue;
 		}
-		/* unlinked since: nobody wants to know */
-		if (angles_link_find(rows[i].link_id) == NULL)
+		/* unlinked since: nobody wants to know, but of keys, by which pages are found again */
+		if (angles_link_find(rows[i].link_id) == NULL && rows[i].op != ANGLES_OP_REKEY)
 			continue;
 		switch (rows[i].op)
 		{
@@ -446,8 +451,10 @@ rename_key(Engine *engine, const LogRow *row, List **displaced, LogRow *rows, in
 		}
 	}
 	if (angles_spi_exec(&occupied,
-						"SELECT COALESCE(page_id::text, gen_random_uuid()::text) FROM angles.pages"
-						" WHERE link_id = $1 AND key = $2",
+						"SELECT COALESCE(p.page_id::text, gen_random_uuid()::text),"
+						" p.state = 'trashed' OR COALESCE(q.deleted, false)"
+						" FROM angles.pages p LEFT JOIN angles.queue_entries q USING (link_id, key)"
+						" WHERE p.link_id = $1 AND p.key = $2",
 						2, types, values, NULL, SPI_OK_SELECT) > 0)
 	{
 		Displaced  *d = palloc0(sizeof(Displaced));
@@ -455,6 +462,7 @@ rename_key(Engine *engine, const LogRow *row, List **displaced, LogRow *rows, in
 		d->link_id = row->link_id;
 		d->key = row->new_key;
 		d->aside = psprintf("\001gone:%s", angles_spi_text(0, 1, CurrentMemoryContext));
+		d->deleted = strcmp(angles_spi_text(0, 2, CurrentMemoryContext), "t") == 0;
 		for (int j = 0; j < i; j++)
 			if (rows[j].link_id == row->link_id && rows[j].op == ANGLES_OP_DELETE &&
 				strcmp(rows[j].key, row->new_key) == 0)
@@ -493,7 +501,7 @@ move_key(Engine *engine, int32 link_id, const char *from, const char *to)
 					3, types, values, NULL, SPI_OK_UPDATE);
 	angles_spi_exec(&waiting,
 					"UPDATE angles.queue_entries SET waits_for_key = $3"
-					" WHERE waits_for_link = $1 AND waits_for_key = $2",
+					" WHERE waits_for_link = $1 AND waits_for_key = $2 AND state = 'waiting'",
 					3, types, values, NULL, SPI_OK_UPDATE);
 	/* a page without an entry gets one, so that it is planned under its new key */
 	angles_spi_exec(&touch,
@@ -634,8 +642,6 @@ unlinked(Engine *engine, int32 link_id)
 					" WHERE state = 'waiting' AND waits_for_link = $1",
 					1, types, values, NULL, SPI_OK_UPDATE);
 	engine->more[0] = engine->more[1] = true;
-	/* a commit is visible an instant before its invalidations arrive */
-	angles_links_stale();
 	for (int i = 0; i < lengthof(alerts); i++)
 		angles_alert_close(psprintf("%s:%d", alerts[i], link_id));
 }

@@ -204,6 +204,7 @@ carry_out(FunctionCallInfo fcinfo, LinkWish *wish, int32 before)
 		link_id = write_link(wish, map, before);
 		write_columns(link_id, map);
 		make_triggers(link_id, wish, map);
+		angles_changelog_add(link_id, ANGLES_OP_LINK, "", NULL);
 		angles_audit(wish->altering ? "alter_link" : "link", table_name(wish->relid), NULL);
 		SetUserIdAndSecContext(caller, context);
 		if (!angles_preloaded())
@@ -220,7 +221,7 @@ carry_out(FunctionCallInfo fcinfo, LinkWish *wish, int32 before)
 Datum
 angles_unlink(PG_FUNCTION_ARGS)
 {
-	Oid			relid = PG_GETARG_OID(0);
+	Oid			relid = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
 	bool		linked;
 	int32		link_id;
 	Oid			caller;
@@ -230,6 +231,10 @@ angles_unlink(PG_FUNCTION_ARGS)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"table\" must not be null")));
 	link_id = earlier_link(relid, &linked);
 	if (!linked)
 		ereport(ERROR,

@@ -191,7 +191,7 @@ read_links(void)
 						"SELECT l.id, relid::oid, owner::oid, state, paused, identity,"
 						" r.link_id IS NOT NULL, title,"
 						" marker, parent_id, database_id, data_source_id, filter, on_local_delete,"
-						" mass_limit, key_columns::text[]"
+						" mass_limit, key_columns::text[], attrelid"
 						" FROM angles.links l LEFT JOIN angles.reconciles r ON r.link_id = l.id"
 						" WHERE state <> 'unlinked' ORDER BY l.id",
 						0, NULL, NULL, NULL, SPI_OK_SELECT);
@@ -235,6 +235,7 @@ fill_link(Link *link, uint64 row)
 	HeapTuple	tuple = SPI_tuptable->vals[row];
 	TupleDesc	desc = SPI_tuptable->tupdesc;
 	bool		isnull;
+	Datum		datum;
 	char	   *state = angles_spi_text(row, 4, memory);
 	char	   *identity = angles_spi_text(row, 6, memory);
 
@@ -256,6 +257,8 @@ fill_link(Link *link, uint64 row)
 	link->on_local_delete = angles_spi_text(row, 14, memory);
 	link->mass_limit = DatumGetInt32(SPI_getbinval(tuple, desc, 15, &isnull));
 	link->keys = text_array_to_list(SPI_getbinval(tuple, desc, 16, &isnull));
+	datum = SPI_getbinval(tuple, desc, 17, &isnull);
+	link->by_name = !isnull && DatumGetObjectId(datum) != link->relid;
 	link->table = get_rel_name(link->relid);
 	if (link->table == NULL)
 		link->problem = "the table was dropped";
@@ -335,9 +338,13 @@ fill_column(Link *link, SyncColumn *column, uint64 row)
 static void
 resolve_attribute(Link *link, SyncColumn *column, const char *type_then)
 {
-	HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(link->relid),
-										Int16GetDatum(column->c.attnum));
+	HeapTuple	tuple;
 	Form_pg_attribute att;
+
+	if (link->by_name)
+		column->c.attnum = get_attnum(link->relid, column->c.name);
+	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(link->relid),
+							Int16GetDatum(column->c.attnum));
 
 	if (!HeapTupleIsValid(tuple) || ((Form_pg_attribute) GETSTRUCT(tuple))->attisdropped)
 	{

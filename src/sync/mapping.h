@@ -43,6 +43,7 @@ typedef struct Link
 	LinkState	state;
 	bool		paused;
 	bool		fenced;			/* made under another identity than this server's */
+	bool		by_name;		/* in a restored dump column numbers may differ: names hold */
 	bool		reconcile;		/* to be compared in full */
 	char	   *problem;		/* why the link as a whole cannot work, or NULL */
 	char	   *schema;

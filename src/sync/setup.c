@@ -63,6 +63,7 @@ static void settle_named_database(Link *link, Action *action);
 static void bind_children(const Link *link);
 static void settle_search(Engine *engine, Link *link, Action *action);
 static void settle_schema(Engine *engine, Link *link, Action *action);
+static void forget_property(Link *link, AnglesColumn *column);
 static void settle_pages(Engine *engine, Link *link, Action *action);
 static void settle_setup_failure(Engine *engine, Link *link, Action *action);
 static void columns_of(Link *link, bool only_missing, List **columns, List **relations);
@@ -188,6 +189,7 @@ plan_create(Engine *engine, Link *link)
 	List	   *columns;
 	List	   *relations;
 	Action	   *action;
+	char	   *mark;
 	MemoryContext old;
 
 	/*
@@ -205,12 +207,12 @@ plan_create(Engine *engine, Link *link)
 		return;
 	}
 	columns_of(link, false, &columns, &relations);
+	mark = angles_mark_text(link, angles_mark_own_epoch());
 	action = setup_action(engine, link, STEP_CREATE_DATABASE);
 	old = MemoryContextSwitchTo(action->context);
 	launch(engine, action,
-		   angles_notion_create_database(link->parent_id, link->title,
-										 angles_mark_text(link, angles_mark_own_epoch()),
-										 columns, relations), old);
+		   angles_notion_create_database(link->parent_id, link->title, mark, columns, relations),
+		   old);
 }
 
 static Action *
@@ -544,7 +546,12 @@ settle_schema(Engine *engine, Link *link, Action *action)
 		char	   *problem = NULL;
 
 		if (type == NULL || id == NULL)
+		{
+			/* removed in Notion since: it is made anew below */
+			if (column->property_id != NULL)
+				forget_property(link, column);
 			continue;
+		}
 		if (strcmp(type, angles_codec_type_name(column->type)) != 0)
 			problem = psprintf("property \"%s\" is %s in Notion, not %s; give the column another "
 							   "property: angles.alter_link(..., mapping => ...)",
@@ -572,6 +579,20 @@ settle_schema(Engine *engine, Link *link, Action *action)
 	else
 		follow(engine, link, STEP_LIST_PAGES,
 			   angles_notion_list_pages(link->data_source_id, NULL));
+}
+
+static void
+forget_property(Link *link, AnglesColumn *column)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2] = {Int32GetDatum(link->id), CStringGetTextDatum(column->property_name)};
+
+	column->property_id = NULL;
+	angles_spi_exec(&plan,
+					"UPDATE angles.link_columns SET property_id = NULL"
+					" WHERE link_id = $1 AND property_name = $2",
+					2, types, values, NULL, SPI_OK_UPDATE);
 }
 
 /* Pages that carry a key are the rows' from now on: a link made anew makes no page twice. */

@@ -198,5 +198,54 @@ sub crashes
 		'F1: the id of a database with one data source is understood');
 }
 
+# A7: a key that goes on to a third name over one whose row was deleted before
+{
+	$node->sql("CREATE TABLE chain (id text PRIMARY KEY, title text); INSERT INTO chain VALUES ('a', 'row a'), ('b', 'row b')");
+	link_table($node, 'chain', "on_local_delete => 'hold'");
+	my %page = map { $_->{id} => $_->{_id} } pages($node, $sim, 'chain');
+	$node->sql("DELETE FROM chain WHERE id = 'b'");
+	$node->wait_sql("SELECT count(*) = 1 FROM angles.queue WHERE state = 'held' AND key = 'b'", 'the deletion is held');
+	$node->sql("BEGIN; UPDATE chain SET id = 'b' WHERE id = 'a'; UPDATE chain SET id = 'c' WHERE id = 'b'; COMMIT");
+	drained($node);
+	my %now = map { $_->{id} => $_->{_id} } pages($node, $sim, 'chain');
+	is($now{c}, $page{a}, 'A7: the row keeps its page, and not that of the deleted one');
+}
+
+# I2: a property that a person removed is made anew when the link is altered
+{
+	$node->sql("CREATE TABLE prop (id int PRIMARY KEY, title text, note text); INSERT INTO prop VALUES (1, 'a', 'kept')");
+	link_table($node, 'prop');
+	my $source = $node->sql("SELECT data_source_id FROM angles.links WHERE relid = 'prop'::regclass");
+	$sim->call('PATCH', "/v1/data_sources/$source", { properties => { note => undef } });
+	$node->sql("UPDATE prop SET note = 'changed'");
+	$node->wait_sql("SELECT count(*) = 1 FROM angles.parked WHERE \"table\" = 'prop'::regclass AND hint ~ 'alter_link'", 'I2: the row parks');
+	$node->sql("SELECT count(*) FROM angles.alter_link('prop'); SELECT angles.retry('prop')");
+	wait_for(sub { ((pages($node, $sim, 'prop'))[0]{note} // '') eq 'changed' }, 'I2: what the hint says helps');
+	drained($node);
+}
+
+# J5: a dump restored elsewhere, where the numbers of columns are others
+{
+	$node->sql("CREATE TABLE dumped (junk int, id int PRIMARY KEY, junk2 text, title text, n int); ALTER TABLE dumped DROP COLUMN junk, DROP COLUMN junk2;
+		INSERT INTO dumped VALUES (1, 'one', 10), (2, 'two', 20)");
+	link_table($node, 'dumped');
+	$node->sql('CREATE DATABASE restored');
+	my $dump = $node->basedir . '/dump.sql';
+	is(system('pg_dump', '-f', $dump, '-d', $node->connstr('postgres')), 0, 'J5: dumped');
+	is(system('psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-f', $dump, '-d', $node->connstr('restored')), 0, 'J5: restored');
+	my $before = $sim->ledger;
+	$node->sql("INSERT INTO dumped VALUES (3, 'three', 30); UPDATE dumped SET n = 11 WHERE id = 1", 'restored');
+	$node->sql('SELECT angles.adopt()', 'restored');
+	wait_for(sub { live_keys($node, $sim, 'dumped') eq '1 2 3' }, 'J5: after adopt() the new row is sent');
+	$node->wait_sql("SELECT count(*) = 0 FROM angles.queue_entries q JOIN angles.links l ON l.id = link_id
+		WHERE relid::text = 'dumped'", 'J5: all is sent', 30, 'restored');
+	my %row = map { $_->{id} => $_ } pages($node, $sim, 'dumped');
+	is(join(' ', map { "$row{$_}{title}=$row{$_}{n}" } 1 .. 3), 'one=11 two=20 three=30', 'J5: columns are found by their names');
+	is(scalar(grep { ($_->{body}{parent}{data_source_id} // '') eq
+		$node->sql("SELECT data_source_id FROM angles.links WHERE relid = 'dumped'::regclass") } creates($sim, $before)), 1,
+		'J5: no page is made twice');
+	$node->sql('DROP DATABASE restored');
+}
+
 is(crashes(), 0, 'no process died');
 done_testing();
