@@ -22,6 +22,9 @@
 /* A remote that asks for a longer pause than a day is asked again after a day. */
 #define LONGEST_RETRY_AFTER_S 86400
 
+/* Memory of this size stays with a transfer. */
+#define LARGEST_KEPT_ANSWER (64 * 1024)
+
 static AnglesNetResult classify(const NetTransfer *transfer);
 static void describe(const NetTransfer *transfer, AnglesNetAnswer *answer);
 static bool says_json(const char *content_type);
@@ -37,13 +40,15 @@ bool
 angles_net_transfer_header(NetTransfer *transfer, const char *start, const char *rest)
 {
 	struct curl_slist *header = &transfer->headers[transfer->header_count];
-	size_t		len = strlen(start) + strlen(rest) + 1;
+	size_t		start_len = strlen(start);
+	size_t		rest_size = strlen(rest) + 1;
 
 	Assert(transfer->header_count < NET_HEADERS);
-	header->data = malloc(len);
+	header->data = malloc(start_len + rest_size);
 	if (header->data == NULL)
 		return false;
-	snprintf(header->data, len, "%s%s", start, rest);
+	memcpy(header->data, start, start_len);
+	memcpy(header->data + start_len, rest, rest_size);
 	header->next = NULL;
 	if (transfer->header_count > 0)
 		transfer->headers[transfer->header_count - 1].next = header;
@@ -70,14 +75,26 @@ angles_net_transfer_forget_request(NetTransfer *transfer)
 void
 angles_net_transfer_clear(NetTransfer *transfer)
 {
-	dlist_node	node = transfer->node;
-	CURL	   *easy = transfer->easy;
+	char	   *of_one_request = (char *) &transfer->in_multi;
 
 	angles_net_transfer_forget_request(transfer);
+	MemSet(of_one_request, 0, (char *) (transfer + 1) - of_one_request);
+	/* what a usual answer needs is kept for the next one */
+	if (transfer->answer_size > LARGEST_KEPT_ANSWER)
+	{
+		free(transfer->answer);
+		transfer->answer = NULL;
+		transfer->answer_size = 0;
+	}
+}
+
+void
+angles_net_transfer_free(NetTransfer *transfer)
+{
+	angles_net_transfer_forget_request(transfer);
+	curl_easy_cleanup(transfer->easy);
 	free(transfer->answer);
-	MemSet(transfer, 0, sizeof(NetTransfer));
-	transfer->node = node;
-	transfer->easy = easy;
+	pfree(transfer);
 }
 
 static void
@@ -202,13 +219,23 @@ read_retry_after(const char *text, TimestampTz server_date)
 	return (int) Max(0, Min(seconds, LONGEST_RETRY_AFTER_S));
 }
 
-/* Returns 0 when there is no date. libcurl's reader knows no locale and no time zone of ours. */
+/*
+ * Returns 0 when there is no date. libcurl's reader knows no locale and no time zone of ours. Many
+ * answers come in the same second.
+ */
 static TimestampTz
 read_date(const char *text)
 {
-	time_t		t = text[0] != '\0' ? curl_getdate(text, NULL) : -1;
+	static char last_text[DATE_SIZE];
+	static TimestampTz last = 0;
+	time_t		t;
 
-	return t == -1 ? 0 : time_t_to_timestamptz(t);
+	if (strcmp(text, last_text) == 0)
+		return last;
+	t = curl_getdate(text, NULL);
+	strlcpy(last_text, text, sizeof(last_text));
+	last = t == -1 ? 0 : time_t_to_timestamptz(t);
+	return last;
 }
 
 static void

@@ -39,19 +39,14 @@
 #error "angles needs libcurl 7.85 or newer"
 #endif
 
-#ifndef ANGLES_VERSION
-#error "ANGLES_VERSION is given by the Makefile, from angles.control"
-#endif
-
 /* Ready sockets taken in one look; others are still ready at the next one. */
 #define MAX_EVENTS 64
 
-/* Connections unused for longer are not used again: many servers close them after a minute. */
-#define MAX_IDLE_S 50L
-
-/* An answer that has begun must go on at this speed. */
-#define LOW_SPEED_BYTES 64L
-#define LOW_SPEED_LONGEST_S 20L
+/*
+ * A kept connection is idle only from one request to the next, most often. This many may stay in
+ * the epoll set until somebody waits for it: to change a member costs less than to remove and add.
+ */
+#define MAX_IDLE 16
 
 struct AnglesNetClient
 {
@@ -62,10 +57,15 @@ struct AnglesNetClient
 	int			epoll_fd;
 	int			reserved_fds;	/* announced to fd.c by ReserveExternalFD */
 	int			callback_errno; /* what went wrong in a callback, to be raised after it */
+	curl_socket_t idle[MAX_IDLE];	/* in the epoll set, though libcurl does not ask for them */
+	int			n_idle;
 	int			n_running;
 	dlist_head	running;
 	dlist_head	done;			/* oldest first */
 	dlist_head	spare;			/* with an easy handle ready for use */
+	NetSettings settings;
+	char		checked[256];	/* begin of an address that was checked, up to its path */
+	char		checked_host[128];
 };
 
 static bool curl_is_ready = false;
@@ -79,19 +79,12 @@ static bool has_control(const char *text);
 static bool host_is_loopback(const char *host);
 static NetTransfer *spare_transfer(AnglesNetClient *client);
 static bool fill_transfer(NetTransfer *transfer, const AnglesNetRequest *request);
-static CURLcode set_options(NetTransfer *transfer, const AnglesNetRequest *request);
-static CURLcode set_limits(NetTransfer *transfer);
-static CURLcode set_trust(NetTransfer *transfer);
-static CURLcode set_method(NetTransfer *transfer, const AnglesNetRequest *request);
 static void socket_action(AnglesNetClient *client, curl_socket_t fd, int events);
 static void collect_finished(AnglesNetClient *client);
 static void block_signals(sigset_t *saved);
 static void unblock_signals(const sigset_t *saved);
 static int	on_socket(CURL *easy, curl_socket_t fd, int what, void *userp, void *socketp);
-static curl_socket_t on_open_socket(void *userp, curlsocktype purpose,
-									struct curl_sockaddr *address);
-static int	on_before_request(void *userp, char *remote_ip, char *local_ip, int remote_port,
-							  int local_port);
+static void unwatch(AnglesNetClient *client, curl_socket_t fd);
 
 /* ---------- the client ---------- */
 
@@ -166,9 +159,7 @@ angles_net_close(AnglesNetClient *client)
 
 			if (transfer->in_multi)
 				curl_multi_remove_handle(client->multi, transfer->easy);
-			curl_easy_cleanup(transfer->easy);
-			angles_net_transfer_clear(transfer);
-			pfree(transfer);
+			angles_net_transfer_free(transfer);
 		}
 	}
 	client->n_running = 0;
@@ -227,6 +218,8 @@ angles_net_running(AnglesNetClient *client)
 pgsocket
 angles_net_fd(AnglesNetClient *client)
 {
+	while (client->n_idle > 0)
+		unwatch(client, client->idle[--client->n_idle]);
 	return client->n_running > 0 ? client->epoll_fd : PGINVALID_SOCKET;
 }
 
@@ -258,7 +251,7 @@ angles_net_start(AnglesNetClient *client, const AnglesNetRequest *request)
 				 errmsg("a request cannot be sent: %s", objection)));
 
 	if (fill_transfer(transfer, request))
-		code = set_options(transfer, request);
+		code = angles_net_set_request(client->cxt, &client->settings, transfer, request);
 	if (code == CURLE_OK)
 		multi_code = curl_multi_add_handle(client->multi, transfer->easy);
 	if (code != CURLE_OK || multi_code != CURLM_OK)
@@ -284,11 +277,12 @@ static const char *
 check_request(AnglesNetClient *client, const AnglesNetRequest *request, NetTransfer *transfer)
 {
 	static const char *const methods[] = {"GET", "POST", "PATCH", "PUT", "DELETE"};
-	bool		known = false;
+	const char *method = NULL;
 
 	for (int i = 0; i < (int) lengthof(methods); i++)
-		known |= strcmp(request->method, methods[i]) == 0;
-	if (!known)
+		if (strcmp(request->method, methods[i]) == 0)
+			method = methods[i];
+	if (method == NULL)
 		return "its method is not one of GET, POST, PATCH, PUT, DELETE";
 	if (strcmp(request->method, "GET") == 0 && request->body != NULL)
 		return "a GET has no body";
@@ -301,15 +295,20 @@ check_request(AnglesNetClient *client, const AnglesNetRequest *request, NetTrans
 		if (has_control(request->headers[i]) || strchr(request->headers[i], ':') == NULL)
 			return "a header holds control characters or no colon";
 	}
-	transfer->may_repeat = strcmp(request->method, "GET") == 0;
+	transfer->method = method;
+	transfer->may_repeat = strcmp(method, "GET") == 0;
 	return check_url(client, request->url, transfer);
 }
 
-/* The same parser that libcurl uses for the request itself, so that the two cannot differ. */
+/*
+ * The same parser that libcurl uses for the request itself, so that the two cannot differ. What was
+ * found stands for all addresses with the same begin, up to their path.
+ */
 static const char *
 check_url(AnglesNetClient *client, const char *url, NetTransfer *transfer)
 {
 	const char *objection = NULL;
+	const char *path;
 	char	   *host = NULL;
 	char	   *user = NULL;
 
@@ -320,6 +319,12 @@ check_url(AnglesNetClient *client, const char *url, NetTransfer *transfer)
 	{
 		if (*c <= ' ' || *c >= 127)
 			return "its address holds characters that must be percent-encoded";
+	}
+	if (client->checked[0] != '\0' &&
+		strncmp(url, client->checked, strlen(client->checked)) == 0)
+	{
+		strlcpy(transfer->host, client->checked_host, sizeof(transfer->host));
+		return NULL;
 	}
 
 	if (curl_url_set(client->parser, CURLUPART_URL, url, 0) != CURLUE_OK ||
@@ -333,6 +338,13 @@ check_url(AnglesNetClient *client, const char *url, NetTransfer *transfer)
 		strlcpy(transfer->host, host, sizeof(transfer->host));
 	curl_free(host);
 	curl_free(user);
+
+	path = strchr(strstr(url, "//") + 2, '/');
+	if (objection == NULL && path != NULL && path - url + 2 <= (int) sizeof(client->checked))
+	{
+		strlcpy(client->checked, url, path - url + 2);
+		strlcpy(client->checked_host, transfer->host, sizeof(client->checked_host));
+	}
 	return objection;
 }
 
@@ -411,125 +423,6 @@ fill_transfer(NetTransfer *transfer, const AnglesNetRequest *request)
 		ok &= angles_net_transfer_header(transfer, "Content-Type:", "");
 	ok &= angles_net_transfer_header(transfer, "Expect:", "");
 	return ok;
-}
-
-/* Sets an option unless one before it failed. */
-#define SET(option, value) \
-	do { \
-		if (code == CURLE_OK) \
-			code = curl_easy_setopt(easy, (option), (value)); \
-	} while (0)
-
-static CURLcode
-set_options(NetTransfer *transfer, const AnglesNetRequest *request)
-{
-	CURL	   *easy = transfer->easy;
-	CURLcode	code = CURLE_OK;
-
-	/* keeps connections, sessions and names; forgets everything about the last request */
-	curl_easy_reset(easy);
-	SET(CURLOPT_URL, request->url);
-	SET(CURLOPT_PROTOCOLS_STR, "http,https");
-	SET(CURLOPT_FOLLOWLOCATION, 0L);
-	SET(CURLOPT_HTTPHEADER, transfer->header_count > 0 ? &transfer->headers[0] : NULL);
-	SET(CURLOPT_USERAGENT, "angles/" ANGLES_VERSION);
-	SET(CURLOPT_ACCEPT_ENCODING, "gzip");
-	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
-
-	/*
-	 * Over TLS the second request waits to see whether the first one's connection takes both, which
-	 * the handshake tells. Without TLS libcurl would wait for the whole first answer.
-	 */
-	SET(CURLOPT_PIPEWAIT, transfer->plain ? 0L : 1L);
-	SET(CURLOPT_NOSIGNAL, 1L);
-	/* a resolver that hangs must hold up neither us nor the end of this process */
-	SET(CURLOPT_QUICK_EXIT, 1L);
-	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
-	SET(CURLOPT_TCP_NODELAY, 1L);
-	SET(CURLOPT_TCP_KEEPALIVE, 1L);
-	SET(CURLOPT_MAXAGE_CONN, MAX_IDLE_S);
-	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-	SET(CURLOPT_PRIVATE, transfer);
-	SET(CURLOPT_ERRORBUFFER, transfer->error);
-	SET(CURLOPT_WRITEFUNCTION, angles_net_on_body);
-	SET(CURLOPT_WRITEDATA, transfer);
-	SET(CURLOPT_HEADERFUNCTION, angles_net_on_header);
-	SET(CURLOPT_HEADERDATA, transfer);
-	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
-	SET(CURLOPT_OPENSOCKETDATA, transfer);
-	SET(CURLOPT_PREREQFUNCTION, on_before_request);
-	SET(CURLOPT_PREREQDATA, transfer);
-	if (code == CURLE_OK)
-		code = set_limits(transfer);
-	if (code == CURLE_OK)
-		code = set_trust(transfer);
-	if (code == CURLE_OK)
-		code = set_method(transfer, request);
-	return code;
-}
-
-static CURLcode
-set_limits(NetTransfer *transfer)
-{
-	CURL	   *easy = transfer->easy;
-	CURLcode	code = CURLE_OK;
-
-	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) angles_guc_http_connect_timeout);
-	SET(CURLOPT_TIMEOUT_MS, (long) angles_guc_http_timeout);
-
-	/*
-	 * A server may think for a minute before it answers, so the least speed is demanded only once
-	 * the answer has begun: angles_net_on_header() sets the limit to this time.
-	 */
-	transfer->low_speed_bytes = LOW_SPEED_BYTES;
-	transfer->low_speed_s = Max(1L, Min(LOW_SPEED_LONGEST_S, angles_guc_http_timeout / 3000L));
-	return code;
-}
-
-static CURLcode
-set_trust(NetTransfer *transfer)
-{
-	CURL	   *easy = transfer->easy;
-	CURLcode	code = CURLE_OK;
-	const char *proxy = angles_guc_http_proxy ? angles_guc_http_proxy : "";
-
-	SET(CURLOPT_SSL_VERIFYPEER, 1L);
-	SET(CURLOPT_SSL_VERIFYHOST, 2L);
-	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
-	if (angles_guc_http_ca_file != NULL && angles_guc_http_ca_file[0] != '\0')
-	{
-		SET(CURLOPT_CAINFO, angles_guc_http_ca_file);
-		SET(CURLOPT_CAPATH, NULL);
-		SET(CURLOPT_PROXY_CAINFO, angles_guc_http_ca_file);
-		SET(CURLOPT_PROXY_CAPATH, NULL);
-		/* such a file is replaced by hand; libcurl would keep what it read for a day */
-		SET(CURLOPT_CA_CACHE_TIMEOUT, 60L);
-	}
-
-	/* "" keeps libcurl from reading the environment; what goes to loopback needs no proxy */
-	SET(CURLOPT_PROXY, proxy);
-	SET(CURLOPT_NOPROXY, transfer->plain ? "*" : "localhost,127.0.0.1,::1");
-	return code;
-}
-
-static CURLcode
-set_method(NetTransfer *transfer, const AnglesNetRequest *request)
-{
-	CURL	   *easy = transfer->easy;
-	CURLcode	code = CURLE_OK;
-	bool		is_post = strcmp(request->method, "POST") == 0;
-
-	if (transfer->may_repeat)
-		SET(CURLOPT_HTTPGET, 1L);
-	else if (transfer->body != NULL || is_post)
-	{
-		SET(CURLOPT_POST, 1L);
-		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) transfer->body_len);
-		SET(CURLOPT_POSTFIELDS, transfer->body != NULL ? transfer->body : "");
-	}
-	if (!transfer->may_repeat && !is_post)
-		SET(CURLOPT_CUSTOMREQUEST, request->method);
-	return code;
 }
 
 /* ---------- working ---------- */
@@ -662,12 +555,15 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *userp, void *socketp)
 
 	(void) easy;
 	(void) socketp;
+	for (int i = 0; i < client->n_idle; i++)
+		if (client->idle[i] == fd)
+			client->idle[i--] = client->idle[--client->n_idle];
 	if (what == CURL_POLL_REMOVE)
 	{
-		/* a descriptor that was closed left the set by itself */
-		if (epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, fd, NULL) < 0 &&
-			errno != EBADF && errno != ENOENT)
-			client->callback_errno = errno;
+		if (client->n_idle < MAX_IDLE)
+			client->idle[client->n_idle++] = fd;
+		else
+			unwatch(client, fd);
 		return 0;
 	}
 	event.data.fd = fd;
@@ -681,39 +577,11 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *userp, void *socketp)
 	return 0;
 }
 
-static curl_socket_t
-on_open_socket(void *userp, curlsocktype purpose, struct curl_sockaddr *address)
+static void
+unwatch(AnglesNetClient *client, curl_socket_t fd)
 {
-	NetTransfer *transfer = userp;
-
-	/* the last word on "plain http to loopback only": whatever the name resolved to */
-	if (purpose != CURLSOCKTYPE_IPCXN ||
-		(transfer->plain && !angles_net_is_loopback(&address->addr)))
-		return CURL_SOCKET_BAD;
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-}
-
-/*
- * Called when a connection is ready, before the first byte of the request (TLS and the proxy's
- * CONNECT are done). From here on nobody can say that the request did not arrive. libcurl sends a
- * request once more when a kept connection died without an answer; that is its guess that the
- * server had closed it before, and it is wrong when the server died after the work. Only a GET may
- * be repeated on a guess.
- */
-static int
-on_before_request(void *userp, char *remote_ip, char *local_ip, int remote_port, int local_port)
-{
-	NetTransfer *transfer = userp;
-
-	(void) remote_ip;
-	(void) local_ip;
-	(void) remote_port;
-	(void) local_port;
-	if (transfer->attempts > 0 && !transfer->may_repeat)
-	{
-		transfer->not_repeated = true;
-		return CURL_PREREQFUNC_ABORT;
-	}
-	transfer->attempts++;
-	return CURL_PREREQFUNC_OK;
+	/* a descriptor that was closed left the set by itself; its number may be a file's by now */
+	if (epoll_ctl(client->epoll_fd, EPOLL_CTL_DEL, fd, NULL) < 0 &&
+		errno != EBADF && errno != ENOENT && errno != EPERM)
+		client->callback_errno = errno;
 }
