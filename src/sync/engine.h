@@ -35,6 +35,12 @@
 /* In a transaction the network is looked at no more often than this. */
 #define ENGINE_EXCHANGE_US 100
 
+/*
+ * A commit is taken in at once after a pause, but not more often than this: each time costs a
+ * transaction, which competes with those of the users for the disk and the processors.
+ */
+#define ENGINE_PACE_US 2000
+
 /* Message, as an SQL literal, of an entry of class "relation". */
 #define OPEN_RELATION "'sent; one relation waits until the referenced row has a page'"
 
@@ -210,6 +216,7 @@ typedef struct Engine
 	int			n_claimed;		/* actions made ready in it */
 	int64		waited_us;		/* when the latch was looked at last */
 	int64		exchanged_us;	/* when the network was */
+	int64		worked_us;		/* when work in the database began last */
 	int64		claimed_us;		/* when entries were taken last */
 	int64		cursor[2];		/* highest seq claimed in this life, by priority */
 	bool		more[2];		/* the queue may hold more ready entries behind the cursor */

@@ -46,6 +46,8 @@ static long send_requests(Engine *engine);
 static bool must_be_planned_again(Engine *engine, Action *action);
 static void send_one(Engine *engine, Action *action);
 static long next_wait(Engine *engine, long sending_wait);
+static void look_for_wake(Engine *engine);
+static int64 pace_left_us(const Engine *engine);
 static void save_rates(int code, Datum arg);
 
 void
@@ -71,7 +73,7 @@ angles_sync_main(Datum main_arg)
 			read_token(engine);
 			engine->look = true;
 		}
-		engine->look = angles_worker_take_wake() || engine->look;
+		look_for_wake(engine);
 		moved = exchange(engine, &wait);
 		if (database_has_work(engine))
 		{
@@ -87,7 +89,8 @@ angles_sync_main(Datum main_arg)
 		 */
 		if (moved || wait != 0)
 		{
-			if (angles_wait(angles_net_fd(engine->net), wait) & WL_LATCH_SET)
+			if ((angles_wait(angles_net_fd(engine->net), wait) & WL_LATCH_SET) &&
+				pace_left_us(engine) <= 0)
 				engine->look = true;
 			engine->waited_us = angles_clock_mono_us();
 		}
@@ -124,6 +127,21 @@ engine_start(void)
 	angles_claim_take_over(engine);
 	angles_txn_commit();
 	return engine;
+}
+
+/* As long as the flag is not taken, those who commit do not even signal. */
+static void
+look_for_wake(Engine *engine)
+{
+	if (pace_left_us(engine) <= 0)
+		engine->look = angles_worker_take_wake() || engine->look;
+}
+
+/* Microseconds until commits may be taken in again. */
+static int64
+pace_left_us(const Engine *engine)
+{
+	return engine->worked_us + ENGINE_PACE_US - angles_clock_mono_us();
 }
 
 static void
@@ -344,6 +362,7 @@ work_in_database(Engine *engine)
 	ListCell   *lc;
 
 	engine->look = false;
+	engine->worked_us = angles_clock_mono_us();
 	engine->n_claimed = 0;
 	engine->marks = NIL;
 	angles_txn_begin("synchronize with Notion");
@@ -559,11 +578,15 @@ next_wait(Engine *engine, long sending_wait)
 	long		wait = sending_wait;
 	long		net = angles_net_timeout(engine->net);
 	bool		working = engine->n_flying > 0 || engine->n_ready > 0 || engine->n_done > 0;
+	int64		pace_us;
 
 	/* a wait for a lock on the way may have taken the latch of a wake-up with it */
-	engine->look = angles_worker_take_wake() || engine->look;
+	look_for_wake(engine);
 	if (database_has_work(engine))
 		return 0;
+	pace_us = pace_left_us(engine);
+	if (pace_us > 0)
+		wait = wait < 0 ? (long) (pace_us / 1000 + 1) : Min(wait, (long) (pace_us / 1000 + 1));
 	if (net >= 0 && (wait < 0 || net < wait))
 		wait = net;
 	if (engine->next_due != 0 && angles_claim_has_room(engine, PRIORITY_INTERACTIVE) &&
