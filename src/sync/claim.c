@@ -23,7 +23,7 @@
 	" p.page_id, p.state, p.base, p.base_local, p.intent_at, COALESCE(p.lookups, 0), q.seq," \
 	" q.state = 'verifying', q.deleted, p.sent_key," \
 	" EXISTS (SELECT FROM angles.pages d WHERE d.link_id = q.link_id AND d.sent_key = q.key" \
-	"  AND d.key <> q.key)"
+	"  AND d.key <> q.key), q.tid"
 
 /*
  * Keys that one look-up asks for. An answer has at most 100 pages: each key may have been given to
@@ -34,7 +34,8 @@
 /* What a transaction of claims writes, by kind. */
 typedef struct Marks
 {
-	RowSet		claimed;
+	Datum		claimed[ENGINE_BATCH_MAX];	/* places of entries */
+	int			n_claimed;
 	RowSet		gone;			/* entries with nothing to do */
 	RowSet		intents;
 	RowSet		later;			/* extras: state, next_at, class, message, hint, */
@@ -56,10 +57,12 @@ static bool may_trash(LinkCounts *counts, const Link *link);
 static void make_write(Engine *engine, Marks *marks, Link *link, Entry *entry, RowPlan *plan);
 static void add_lookup(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup);
 static void finish_lookup(Engine *engine, Link *link, Action **lookup);
+static void mark_claimed(Marks *marks, Entry *entry);
 static void mark_later(Marks *marks, const Entry *entry, const char *state, TimestampTz next_at,
 					   const char *class, const char *message, const char *hint);
 static void mark_waiting(Marks *marks, const Entry *entry, const char *class);
 static void write_marks(Engine *engine, Marks *marks);
+static void write_claimed(Engine *engine, Marks *marks);
 static void write_later(Engine *engine, RowSet *later);
 static void free_children(Engine *engine, const Marks *marks);
 static void read_next_due(Engine *engine);
@@ -153,9 +156,9 @@ pick_ready(Engine *engine, int priority, Entry **entries, int max)
 		return 0;
 	n = angles_spi_exec(&plan,
 						"SELECT " ENTRY_COLUMNS
-						" FROM (SELECT * FROM angles.queue_entries WHERE state = 'ready'"
-						"  AND priority = $1 AND seq > $2 AND link_id = ANY ($3)"
-						"  ORDER BY seq LIMIT $4) q"
+						" FROM (SELECT ctid AS tid, * FROM angles.queue_entries"
+						"  WHERE state = 'ready' AND priority = $1 AND seq > $2"
+						"  AND link_id = ANY ($3) ORDER BY seq LIMIT $4) q"
 						" LEFT JOIN angles.pages p USING (link_id, key) ORDER BY q.seq",
 						4, types, values, NULL, SPI_OK_SELECT);
 	for (int i = 0; i < n; i++)
@@ -189,7 +192,7 @@ pick_due(Engine *engine, Entry **entries, int max)
 		return 0;
 	n = angles_spi_exec(&plan,
 						"SELECT " ENTRY_COLUMNS
-						" FROM (SELECT * FROM angles.queue_entries"
+						" FROM (SELECT ctid AS tid, * FROM angles.queue_entries"
 						"  WHERE state IN ('retry', 'verifying') AND next_at <= $1"
 						"  AND link_id = ANY ($2) ORDER BY next_at LIMIT $3) q"
 						" LEFT JOIN angles.pages p USING (link_id, key) ORDER BY q.next_at",
@@ -254,6 +257,7 @@ take_entry(uint64 row, int64 *seq)
 	entry->deleted = DatumGetBool(SPI_getbinval(tuple, desc, 16, &isnull));
 	entry->sent_key = angles_spi_text(row, 17, cxt);
 	entry->key_in_doubt = DatumGetBool(SPI_getbinval(tuple, desc, 18, &isnull));
+	entry->tid = *(ItemPointer) DatumGetPointer(SPI_getbinval(tuple, desc, 19, &isnull));
 	return entry;
 }
 
@@ -472,7 +476,7 @@ make_write(Engine *engine, Marks *marks, Link *link, Entry *entry, RowPlan *plan
 		action->request = angles_notion_trash_page(entry->page_id, kind == ACTION_TRASH);
 	MemoryContextSwitchTo(old);
 
-	angles_rows_add(&marks->claimed, entry->link_id, entry->key);
+	mark_claimed(marks, entry);
 	if (kind == ACTION_CREATE)
 		angles_rows_add(&marks->intents, entry->link_id, entry->key);
 	angles_action_ready(engine, action);
@@ -494,7 +498,7 @@ add_lookup(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 	(*lookup)->sent_keys = lappend((*lookup)->sent_keys,
 								   pstrdup(entry->sent_key ? entry->sent_key : entry->key));
 	MemoryContextSwitchTo(old);
-	angles_rows_add(&marks->claimed, entry->link_id, entry->key);
+	mark_claimed(marks, entry);
 	if (list_length((*lookup)->keys) == LOOKUP_KEYS)
 		finish_lookup(engine, link, lookup);
 }
@@ -509,6 +513,12 @@ finish_lookup(Engine *engine, Link *link, Action **lookup)
 	MemoryContextSwitchTo(old);
 	angles_action_ready(engine, *lookup);
 	*lookup = NULL;
+}
+
+static void
+mark_claimed(Marks *marks, Entry *entry)
+{
+	marks->claimed[marks->n_claimed++] = PointerGetDatum(&entry->tid);
 }
 
 static void
@@ -550,17 +560,11 @@ exec_on_rows(Engine *engine, SPIPlanPtr *plan, const char *sql, const RowSet *ro
 static void
 write_marks(Engine *engine, Marks *marks)
 {
-	static SPIPlanPtr plans[7];
+	static SPIPlanPtr plans[6];
 
-	if (marks->claimed.n > 0)
-		exec_on_rows(engine, &plans[0],
-					 "UPDATE angles.queue_entries q SET state = 'claimed', generation = $3,"
-					 " claimed_version = version, next_at = NULL"
-					 " FROM unnest($1, $2) AS u (link_id, key)"
-					 " WHERE q.link_id = u.link_id AND q.key = u.key",
-					 &marks->claimed, SPI_OK_UPDATE);
+	write_claimed(engine, marks);
 	if (marks->intents.n > 0)
-		exec_on_rows(engine, &plans[1],
+		exec_on_rows(engine, &plans[0],
 					 "INSERT INTO angles.pages AS p (link_id, key, state, intent_at)"
 					 " SELECT u.link_id, u.key, 'intent', clock_timestamp()"
 					 " FROM unnest($1, $2) AS u (link_id, key) WHERE $3 IS NOT NULL"
@@ -569,24 +573,24 @@ write_marks(Engine *engine, Marks *marks)
 					 " sent_key = NULL",
 					 &marks->intents, SPI_OK_INSERT);
 	if (marks->gone.n > 0)
-		exec_on_rows(engine, &plans[2],
+		exec_on_rows(engine, &plans[1],
 					 "DELETE FROM angles.queue_entries q USING unnest($1, $2) AS u (link_id, key)"
 					 " WHERE q.link_id = u.link_id AND q.key = u.key AND $3 IS NOT NULL",
 					 &marks->gone, SPI_OK_DELETE);
 	if (marks->left.n > 0)
-		exec_on_rows(engine, &plans[3],
+		exec_on_rows(engine, &plans[2],
 					 "UPDATE angles.pages p SET state = 'out_of_scope'"
 					 " FROM unnest($1, $2) AS u (link_id, key)"
 					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
 					 &marks->left, SPI_OK_UPDATE);
 	if (marks->back.n > 0)
-		exec_on_rows(engine, &plans[6],
+		exec_on_rows(engine, &plans[5],
 					 "UPDATE angles.pages p SET state = 'live'"
 					 " FROM unnest($1, $2) AS u (link_id, key)"
 					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
 					 &marks->back, SPI_OK_UPDATE);
 	if (marks->forgotten.n > 0)
-		exec_on_rows(engine, &plans[4],
+		exec_on_rows(engine, &plans[3],
 					 "DELETE FROM angles.pages p USING unnest($1, $2) AS u (link_id, key)"
 					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
 					 &marks->forgotten, SPI_OK_DELETE);
@@ -599,7 +603,7 @@ write_marks(Engine *engine, Marks *marks)
 			angles_rows_keys(&marks->waiting), angles_rows_extra(&marks->waiting, 0),
 		angles_rows_extra(&marks->waiting, 1), angles_rows_extra(&marks->waiting, 2)};
 
-		angles_spi_exec(&plans[5],
+		angles_spi_exec(&plans[4],
 						"UPDATE angles.queue_entries q SET state = 'waiting',"
 						" waits_for_link = u.l::int4, waits_for_key = u.k, class = u.class,"
 						" message = CASE u.class WHEN 'relation' THEN " OPEN_RELATION
@@ -610,6 +614,29 @@ write_marks(Engine *engine, Marks *marks)
 	}
 	write_later(engine, &marks->later);
 	free_children(engine, marks);
+}
+
+/* The queue has one writer: the entries are still where this transaction has read them. */
+static void
+write_claimed(Engine *engine, Marks *marks)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {TIDARRAYOID, INT8OID};
+	Datum		values[2];
+
+	if (marks->n_claimed == 0)
+		return;
+	values[0] = PointerGetDatum(construct_array(marks->claimed, marks->n_claimed, TIDOID,
+												sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+	values[1] = Int64GetDatum(engine->generation);
+	angles_spi_exec(&plan,
+					"UPDATE angles.queue_entries SET state = 'claimed', generation = $2,"
+					" claimed_version = version, next_at = NULL WHERE ctid = ANY ($1)",
+					2, types, values, NULL, SPI_OK_UPDATE);
+	if (SPI_processed != marks->n_claimed)
+		elog(ERROR, "%d entries were to be claimed, not " UINT64_FORMAT, marks->n_claimed,
+			 SPI_processed);
+	angles_keep_sending(engine);
 }
 
 /*

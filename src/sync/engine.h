@@ -11,6 +11,7 @@
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
 #include "nodes/pg_list.h"
+#include "storage/itemptr.h"
 #include "utils/jsonb.h"
 
 #include "net/net.h"
@@ -64,6 +65,7 @@ typedef struct Entry
 {
 	int32		link_id;
 	char	   *key;
+	ItemPointerData tid;		/* where it is, until it is updated */
 	int			version;
 	int			priority;
 	int			attempts;

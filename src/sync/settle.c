@@ -17,12 +17,16 @@
 #include "sync/engine.h"
 #include "worker/worker.h"
 
+/* What write_pages() writes. */
+#define PAGE_ROWS "unnest($1, $2, $3, $4, $5, $6, $7)" \
+	" AS u (link_id, key, page_id, base, base_local, edited, state)"
+
 /*
  * A transient failure of one row is reported in its entry from the first time, as an alert never.
  */
 typedef struct Outcome
 {
-	RowSet		pages;			/* extras: page id, base, base_local, last edited, state */
+	RowSet		pages;			/* extras: page id, base, base_local or null, last edited, state */
 	RowSet		done;			/* entries whose work is finished; extras: then link, then key */
 	RowSet		again;			/* entries to plan again at once */
 	RowSet		later;			/* extras: state, next_at, class, code, message, hint */
@@ -200,7 +204,7 @@ page_row(Outcome *out, Link *link, Action *action, JsonbContainer *page)
 	angles_rows_add(&out->pages, action->link_id, action->key);
 	angles_rows_text(&out->pages, 0, angles_json_get_text(page, "id"));
 	angles_rows_text(&out->pages, 1, base.data);
-	angles_rows_text(&out->pages, 2, local.data);
+	angles_rows_text(&out->pages, 2, n_local > 0 ? local.data : NULL);
 	angles_rows_text(&out->pages, 3, angles_json_get_text(page, "last_edited_time"));
 	angles_rows_text(&out->pages, 4, action->kind == ACTION_TRASH ? "trashed" : "live");
 }
@@ -235,7 +239,6 @@ adopt_page(Outcome *out, Link *link, const char *key, JsonbContainer *page)
 	angles_rows_add(&out->pages, link->id, key);
 	angles_rows_text(&out->pages, 0, angles_json_get_text(page, "id"));
 	angles_rows_text(&out->pages, 1, base.data);
-	angles_rows_text(&out->pages, 2, "{}");
 	angles_rows_text(&out->pages, 3, angles_json_get_text(page, "last_edited_time"));
 	angles_rows_text(&out->pages, 4, angles_json_get_bool(page, "in_trash", false)
 					 ? "trashed" : "live");
@@ -413,7 +416,6 @@ settle_failure(Engine *engine, Outcome *out, Action *action)
 					angles_rows_add(&out->pages, link->id, key);
 					angles_rows_text(&out->pages, 0, action->page_id);
 					angles_rows_text(&out->pages, 1, "{}");
-					angles_rows_text(&out->pages, 2, "{}");
 					angles_rows_text(&out->pages, 4, "trashed");
 					angles_rows_add(&out->done, link->id, key);
 					break;
@@ -531,6 +533,7 @@ static void
 write_done(Engine *engine, Outcome *out)
 {
 	static SPIPlanPtr done = NULL;
+	static SPIPlanPtr unfinished = NULL;
 	Oid			types[5] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID};
 	Datum		values[5];
 
@@ -542,30 +545,34 @@ write_done(Engine *engine, Outcome *out)
 	values[3] = angles_rows_extra(&out->done, 1);
 	values[4] = Int64GetDatum(engine->generation);
 
-	/* changed again while it was under way, or a relation is still open: not finished */
 	angles_spi_exec(&done,
-					"WITH d AS (SELECT * FROM unnest($1, $2, $3, $4)"
-					"  AS u (link_id, key, then_link, then_key)),"
-					" gone AS (DELETE FROM angles.queue_entries q USING d"
-					"  WHERE q.link_id = d.link_id AND q.key = d.key AND q.state = 'claimed'"
-					"  AND q.generation = $5 AND q.version = q.claimed_version"
-					"  AND d.then_key IS NULL)"
-					" UPDATE angles.queue_entries q SET"
-					"  state = CASE WHEN d.then_key IS NULL OR q.version <> q.claimed_version"
-					"   OR EXISTS (SELECT FROM angles.pages p WHERE p.link_id = "
-					"d.then_link::int4"
-					"    AND p.key = d.then_key AND p.state = 'live')"
-					"   THEN 'ready' ELSE 'waiting' END,"
-					"  waits_for_link = d.then_link::int4, waits_for_key = d.then_key,"
-					"  message = CASE WHEN d.then_key IS NOT NULL THEN " OPEN_RELATION " END,"
-					"  class = CASE WHEN d.then_key IS NOT NULL THEN 'relation' END,"
-					"  decision = NULL,"
-					"  seq = nextval('angles.queue_seq'), attempts = 0, crashes = 0,"
-					"  generation = NULL, claimed_version = NULL"
-					" FROM d WHERE q.link_id = d.link_id AND q.key = d.key"
-					" AND q.state = 'claimed' AND q.generation = $5"
-					" AND (q.version <> q.claimed_version OR d.then_key IS NOT NULL)",
-					5, types, values, NULL, SPI_OK_UPDATE);
+					"DELETE FROM angles.queue_entries q"
+					" USING unnest($1, $2, $3, $4) AS d (link_id, key, then_link, then_key)"
+					" WHERE q.link_id = d.link_id AND q.key = d.key AND q.state = 'claimed'"
+					" AND q.generation = $5 AND q.version = q.claimed_version"
+					" AND d.then_key IS NULL",
+					5, types, values, NULL, SPI_OK_DELETE);
+	/* changed again while it was under way, or a relation is still open: not finished */
+	if (SPI_processed < out->done.n)
+	{
+		angles_spi_exec(&unfinished,
+						"UPDATE angles.queue_entries q SET"
+						"  state = CASE WHEN d.then_key IS NULL OR q.version <> q.claimed_version"
+						"   OR EXISTS (SELECT FROM angles.pages p"
+						"    WHERE p.link_id = d.then_link::int4 AND p.key = d.then_key"
+						"    AND p.state = 'live')"
+						"   THEN 'ready' ELSE 'waiting' END,"
+						"  waits_for_link = d.then_link::int4, waits_for_key = d.then_key,"
+						"  message = CASE WHEN d.then_key IS NOT NULL THEN " OPEN_RELATION " END,"
+						"  class = CASE WHEN d.then_key IS NOT NULL THEN 'relation' END,"
+						"  decision = NULL,"
+						"  seq = nextval('angles.queue_seq'), attempts = 0, crashes = 0,"
+						"  generation = NULL, claimed_version = NULL"
+						" FROM unnest($1, $2, $3, $4) AS d (link_id, key, then_link, then_key)"
+						" WHERE q.link_id = d.link_id AND q.key = d.key"
+						" AND q.state = 'claimed' AND q.generation = $5",
+						5, types, values, NULL, SPI_OK_UPDATE);
+	}
 	angles_keep_sending(engine);
 	free_children(&out->done);
 	engine->more[0] = engine->more[1] = true;
@@ -632,7 +639,8 @@ write_later(Engine *engine, Outcome *out)
 static void
 write_pages(RowSet *pages)
 {
-	static SPIPlanPtr plan = NULL;
+	static SPIPlanPtr known = NULL;
+	static SPIPlanPtr fresh = NULL;
 	Oid			types[7] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 	TEXTARRAYOID, TEXTARRAYOID};
 	Datum		values[7];
@@ -643,21 +651,34 @@ write_pages(RowSet *pages)
 	values[1] = angles_rows_keys(pages);
 	for (int i = 0; i < 5; i++)
 		values[2 + i] = angles_rows_extra(pages, i);
-	angles_spi_exec(&plan,
-					"INSERT INTO angles.pages AS p"
+	/*
+	 * What was sent for has its row, and to update that costs half of what "on conflict" does. Most
+	 * pages keep no other form of what was sent.
+	 */
+	angles_spi_exec(&known,
+					"UPDATE angles.pages p SET page_id = u.page_id::uuid,"
+					"  base = CASE p.base WHEN '{}' THEN u.base::jsonb"
+					"   ELSE p.base || u.base::jsonb END,"
+					"  base_local = CASE p.base_local"
+					"   WHEN '{}' THEN COALESCE(u.base_local::jsonb, '{}')"
+					"   ELSE (p.base_local - ARRAY(SELECT jsonb_object_keys(u.base::jsonb)))"
+					"    || COALESCE(u.base_local::jsonb, '{}') END,"
+					"  state = u.state, intent_at = NULL, lookups = 0, sent_key = NULL,"
+					"  last_edited = COALESCE(u.edited::timestamptz, p.last_edited),"
+					"  synced_at = clock_timestamp()"
+					" FROM " PAGE_ROWS
+					" WHERE p.link_id = u.link_id AND p.key = u.key",
+					7, types, values, NULL, SPI_OK_UPDATE);
+	if (SPI_processed == pages->n)
+		return;
+	angles_spi_exec(&fresh,
+					"INSERT INTO angles.pages"
 					" (link_id, key, page_id, base, base_local, last_edited, state, synced_at)"
-					" SELECT u.link_id, u.key, u.page_id::uuid, u.base::jsonb, u.base_local::jsonb,"
-					"  u.edited::timestamptz, u.state, clock_timestamp()"
-					" FROM unnest($1, $2, $3, $4, $5, $6, $7)"
-					"  AS u (link_id, key, page_id, base, base_local, edited, state)"
-					" ON CONFLICT (link_id, key) DO UPDATE SET page_id = EXCLUDED.page_id,"
-					"  base = p.base || EXCLUDED.base,"
-					"  base_local = (p.base_local"
-					"   - ARRAY(SELECT jsonb_object_keys(EXCLUDED.base)))"
-					"   || EXCLUDED.base_local,"
-					"  state = EXCLUDED.state, intent_at = NULL, lookups = 0, sent_key = NULL,"
-					"  last_edited = COALESCE(EXCLUDED.last_edited, p.last_edited),"
-					"  synced_at = EXCLUDED.synced_at",
+					" SELECT u.link_id, u.key, u.page_id::uuid, u.base::jsonb,"
+					"  COALESCE(u.base_local::jsonb, '{}'), u.edited::timestamptz, u.state,"
+					"  clock_timestamp()"
+					" FROM " PAGE_ROWS
+					" ON CONFLICT (link_id, key) DO NOTHING",
 					7, types, values, NULL, SPI_OK_INSERT);
 }
 
