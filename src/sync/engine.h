@@ -293,6 +293,11 @@ extern PageState angles_page_state(const char *state);
 /* Takes over what former workers of this database left claimed. Once, at the start. */
 extern void angles_claim_take_over(Engine *engine);
 
+/* Whether the ready list of this priority wants more. */
+extern bool angles_claim_has_room(const Engine *engine, int priority);
+
+/* ---- actions.c ---- */
+
 /* Makes an action in a memory context of its own. */
 extern Action *angles_action_make(Engine *engine, ActionKind kind, int32 link_id);
 
@@ -302,9 +307,6 @@ extern void angles_action_ready_first(Engine *engine, Action *action);
 
 /* Takes an action off its ready list. */
 extern void angles_action_unready(Engine *engine, Action *action);
-
-/* Whether the ready list of this priority wants more. */
-extern bool angles_claim_has_room(const Engine *engine, int priority);
 
 /* Frees an action that is on no list. */
 extern void angles_action_free(Action *action);
