@@ -323,6 +323,11 @@ plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries)
 	{
 		angles_keep_sending(engine);
 		plan_entry(engine, marks, link, entries[i], &lookup);
+		if ((i + 1) % ENGINE_PART == 0)
+		{
+			write_marks(engine, marks);
+			MemSet(marks, 0, sizeof(Marks));
+		}
 	}
 	if (lookup != NULL)
 		finish_lookup(engine, link, &lookup);

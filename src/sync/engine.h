@@ -42,6 +42,12 @@
  */
 #define ENGINE_PACE_US 2000
 
+/*
+ * A statement writes no more rows than this, as nothing is sent while it runs; with fewer its own
+ * price shows.
+ */
+#define ENGINE_PART 128
+
 /* Message, as an SQL literal, of an entry of class "relation". */
 #define OPEN_RELATION "'sent; one relation waits until the referenced row has a page'"
 

@@ -57,9 +57,10 @@ void
 angles_settle(Engine *engine)
 {
 	Outcome		out = {0};
+	int			n_done = engine->n_done;
 
 	/* what is answered meanwhile has its turn in the next transaction */
-	for (int n = engine->n_done; n > 0; n--)
+	for (int i = 0; i < n_done; i++)
 	{
 		Action	   *action = dlist_container(Action, node, dlist_pop_head_node(&engine->done));
 
@@ -74,8 +75,12 @@ angles_settle(Engine *engine)
 			settle_one(engine, &out, action);
 		angles_action_free(action);
 		angles_keep_sending(engine);
+		if (i == n_done - 1 || (i + 1) % ENGINE_PART == 0)
+		{
+			write_outcome(engine, &out);
+			MemSet(&out, 0, sizeof(out));
+		}
 	}
-	write_outcome(engine, &out);
 }
 
 static void
