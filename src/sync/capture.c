@@ -59,6 +59,7 @@ typedef struct Target
 } Target;
 
 static HTAB *targets = NULL;
+static bool news = false;		/* something was invalidated since it was set to false */
 
 /* The row that was last seen to leave its partition, until its arrival in another one is seen. */
 typedef struct Move
@@ -230,6 +231,7 @@ find_target(TriggerData *trigger)
 	if (!found)
 	{
 		target->valid = false;
+		target->relid = InvalidOid;
 		target->context = NULL;
 	}
 	if (!target->valid)
@@ -244,9 +246,12 @@ build_target(Target *target, TriggerData *trigger)
 	Relation	rel = trigger->tg_relation;
 	char	  **args = trigger->tg_trigger->tgargs;
 	int			n_columns = (trigger->tg_trigger->tgnargs - 3) / 2;
-	Oid			root = root_relation(target->trigger_oid, RelationGetRelid(rel));
+	Oid			root;
 	Oid			linked_then;
 
+	/* news that arrive while it is built make it out of date from the start */
+	news = false;
+	root = root_relation(target->trigger_oid, RelationGetRelid(rel));
 	if (trigger->tg_trigger->tgnargs < 5)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
@@ -255,6 +260,7 @@ build_target(Target *target, TriggerData *trigger)
 				 errhint("SELECT angles.link('table') makes the trigger.")));
 	if (target->context)
 		MemoryContextDelete(target->context);
+	target->context = NULL;
 	target->context = AllocSetContextCreate(CacheMemoryContext, "angles capture target",
 											ALLOCSET_SMALL_SIZES);
 	target->relid = RelationGetRelid(rel);
@@ -287,7 +293,7 @@ build_target(Target *target, TriggerData *trigger)
 			set_key_column(&target->keys[i], attnum, RelationGetDescr(rel), target->context);
 		}
 	}
-	target->valid = true;
+	target->valid = !news;
 }
 
 static void
@@ -564,6 +570,7 @@ relcache_callback(Datum arg, Oid relid)
 	HASH_SEQ_STATUS scan;
 	Target	   *target;
 
+	news = true;
 	hash_seq_init(&scan, targets);
 	while ((target = hash_seq_search(&scan)) != NULL)
 	{

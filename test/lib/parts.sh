@@ -6,7 +6,7 @@ limit_of() {
   case $1 in
     build) echo 600 ;;
     tap) echo 900 ;;
-    soak | bench | valgrind) echo 14400 ;;
+    soak | bench | valgrind | valgrind-tap) echo 14400 ;;
     *) echo 300 ;;
   esac
 }
