@@ -20,6 +20,7 @@ static PropertyBefore *property_of(const LinkMap *map, MapRow *row, const LinkBe
 static PropertyBefore *property_of_key(const LinkMap *map, MapRow *row, const LinkBefore *before);
 static PropertyBefore *find_property(const LinkBefore *before, AttrNumber attnum,
 									 AnglesPropertyType type);
+static bool is_taken(const MapRow *row, const LinkBefore *before);
 static PropertyBefore *find_key_property(const LinkBefore *before);
 static bool is_kept_name(const LinkMap *map, const MapRow *but, const char *name);
 
@@ -124,6 +125,9 @@ angles_relink_names(LinkMap *map, const LinkBefore *before)
 		if (!row->included || (row->named && !row->is_title))
 			continue;
 		property = property_of(map, row, before);
+		/* it was sent as a value while the table that it references was not linked */
+		if (property == NULL && row->ref_names != NIL && is_taken(row, before))
+			row->c.property_name = psprintf("%s page", row->c.property_name);
 		if (property == NULL)
 			continue;
 		if (row->named && strcmp(row->c.property_name, property->name) != 0)
@@ -189,7 +193,6 @@ property_of_key(const LinkMap *map, MapRow *row, const LinkBefore *before)
 {
 	PropertyBefore *property = find_key_property(before);
 	int			n = list_length(map->key_attnums);
-	ListCell   *lc;
 
 	if (property != NULL && property->type == row->c.type &&
 		(equal(before->key_attnums, map->key_attnums) ||
@@ -200,18 +203,26 @@ property_of_key(const LinkMap *map, MapRow *row, const LinkBefore *before)
 	property = find_property(before, linitial_int(map->key_attnums), row->c.type);
 	if (property != NULL)
 		return property;
-	/* its name is taken in Notion by a property of another type */
+	if (is_taken(row, before))
+		row->c.property_name = psprintf("%s key", row->c.property_name);
+	return NULL;
+}
+
+/* Whether the name of the row's property is taken in Notion by one of another type. */
+static bool
+is_taken(const MapRow *row, const LinkBefore *before)
+{
+	ListCell   *lc;
+
 	foreach(lc, before->properties)
 	{
-		property = (PropertyBefore *) lfirst(lc);
+		PropertyBefore *property = (PropertyBefore *) lfirst(lc);
+
 		if (pg_strcasecmp(property->name, row->c.property_name) == 0 &&
 			property->type != row->c.type)
-		{
-			row->c.property_name = psprintf("%s key", row->c.property_name);
-			break;
-		}
+			return true;
 	}
-	return NULL;
+	return false;
 }
 
 static PropertyBefore *

@@ -198,4 +198,23 @@ sub body
 	is(page_of('norm', 1)->{note}, 'x', 'B9: the form that Notion keeps is a value as any other');
 }
 
+# G2: a circle of references over two tables: the first is altered when the second is linked
+{
+	$node->sql('CREATE TABLE team (id int PRIMARY KEY, title text, lead int);
+		CREATE TABLE member (id int PRIMARY KEY, title text, team int REFERENCES team);
+		ALTER TABLE team ADD FOREIGN KEY (lead) REFERENCES member DEFERRABLE INITIALLY DEFERRED;
+		BEGIN; INSERT INTO team VALUES (1, \'team\', 1); INSERT INTO member VALUES (1, \'member\', 1); COMMIT');
+	link_table($node, 'team');
+	is((pages($node, $sim, 'team'))[0]{lead}, 1, 'G2: a reference to a table that is not linked is a value');
+	link_table($node, 'member');
+	is($node->sql("SELECT property FROM angles.alter_link('team') WHERE type = 'relation'"), 'lead page',
+		'G2: the relation gets a name that is free');
+	$node->wait_sql("SELECT state = 'active' FROM angles.links WHERE relid = 'team'::regclass", 'team is altered');
+	drained($node);
+	my ($team, $member) = ((pages($node, $sim, 'team'))[0], (pages($node, $sim, 'member'))[0]);
+	is($team->{'lead page'}, $member->{_id}, 'G2: and points at the page');
+	is($member->{team}, $team->{_id}, 'G2: as does the other');
+	is($node->sql("SELECT count(*) FROM angles.alerts WHERE closed_at IS NULL"), 0, 'G2: nothing is paused');
+}
+
 done_testing();
