@@ -59,7 +59,9 @@ sub push_rows
 	$node->sql($sql);
 	$node->wait_sql('SELECT count(*) = 0 FROM angles.change_log', 'all is in the queue', 120);
 	$node->sql("SELECT angles.resume('t')");
-	drained($node, 120);
+	# asked seldom, and for one entry: each question takes processor time from what is measured
+	my $end = now_ms() + 120_000;
+	sleep_s(0.5) until $node->sql('SELECT NOT EXISTS (SELECT FROM angles.queue_entries)') eq 't' || now_ms() > $end;
 	my @sent = arrivals($sim);
 	is(scalar(grep { $_->{status} == 200 && $_->{write} } @sent), ROWS, 'one request a row');
 	return (rate(@sent), (cpu_ms($sync) - $cpu) / @sent);

@@ -151,8 +151,8 @@ sub lock_timeouts
 	$sim->faults({ method => 'POST', path => '^/v1/pages', count => 10000, action => 'delay', ms => 100 });
 	$node->sql("INSERT INTO b SELECT g, 'bulk' FROM generate_series(10001, 10600) g");
 	$node->wait_sql("SELECT count(*) > 400 FROM angles.queue", 'the bulk is queued');
-	$node->sql("INSERT INTO a VALUES (99, 'edit')");
-	wait_for(sub { live_keys($node, $sim, 'a') =~ /\b99\b/ }, 'H5: an edit overtakes 600 rows of one transaction');
+	$node->sql("INSERT INTO a VALUES (9999, 'edit')");
+	wait_for(sub { live_keys($node, $sim, 'a') =~ /\b9999\b/ }, 'H5: an edit overtakes 600 rows of one transaction');
 	cmp_ok($node->sql("SELECT count(*) FROM angles.queue WHERE \"table\" = 'b'::regclass"), '>', 300, 'H5: most of which wait');
 	$sim->clear_faults;
 	drained($node);
