@@ -37,6 +37,7 @@ static void write_mark(Engine *engine, Link *link, JsonbContainer *source, int64
 static void mark_is_ours(Engine *engine, const Link *link, int64 epoch);
 static void raise_own_epoch(int64 epoch);
 static void cannot_mark(Engine *engine, const Link *link, const char *why);
+static void put_first(Engine *engine, Action *action);
 static void allow(Engine *engine, const Link *link);
 static void try_later(LinkCounts *counts, int retry_after_s);
 
@@ -101,7 +102,7 @@ angles_mark_step(Engine *engine)
 		action->request = angles_notion_get_data_source(link->data_source_id);
 		MemoryContextSwitchTo(old);
 		counts->mark_flying = true;
-		angles_action_ready(engine, action);
+		put_first(engine, action);
 	}
 }
 
@@ -147,6 +148,17 @@ angles_mark_settle(Engine *engine, Action *action)
 			try_later(counts, answer->retry_after_s);
 			break;
 	}
+}
+
+/*
+ * Before all others, but as one of the backlog: room that an edit may have at once is kept free in
+ * the window by the number of edits there were, and a look in each interval is none.
+ */
+static void
+put_first(Engine *engine, Action *action)
+{
+	action->priority = PRIORITY_BACKLOG;
+	angles_action_ready_first(engine, action);
 }
 
 /* Lets the link send. Entries that were passed over until now may be behind the cursors. */
@@ -280,7 +292,7 @@ write_mark(Engine *engine, Link *link, JsonbContainer *source, int64 epoch)
 		return;
 	}
 	angles_counts(engine, link->id)->mark_flying = true;
-	angles_action_ready(engine, action);
+	put_first(engine, action);
 }
 
 static void

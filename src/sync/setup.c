@@ -301,6 +301,7 @@ plan_push(Engine *engine, Link *link)
 	static SPIPlanPtr put = NULL;
 	static SPIPlanPtr pages = NULL;
 	static SPIPlanPtr cursor_plan = NULL;
+	static SPIPlanPtr renames = NULL;
 	Oid			types[3] = {INT4OID, TEXTARRAYOID, TEXTOID};
 	Datum		values[3] = {Int32GetDatum(link->id)};
 	RowSet		keys = {0};
@@ -311,10 +312,23 @@ plan_push(Engine *engine, Link *link)
 						"SELECT FROM angles.queue_entries WHERE state = 'ready' AND priority = 1"
 						" AND link_id = $1 LIMIT " CppAsString2(PUSH_ENOUGH),
 						1, types, values, NULL, SPI_OK_SELECT) >= PUSH_ENOUGH)
+	{
+		/* they may be kept from going out: nobody tells when there are fewer */
+		put_off(engine, link, USECS_PER_SEC / 20);
 		return;
+	}
 	angles_spi_exec(&cursor_plan, "SELECT push_cursor FROM angles.links WHERE id = $1",
 					1, types, values, NULL, SPI_OK_SELECT);
 	job.cursor = angles_spi_text(0, 1, CurrentMemoryContext);
+	/* a page that has not followed its row to a new key yet would be taken for nobody's */
+	if (job.cursor == NULL &&
+		angles_spi_exec(&renames,
+						"SELECT FROM angles.change_log WHERE link_id = $1 AND op = 'K' LIMIT 1",
+						1, types, values, NULL, SPI_OK_SELECT) > 0)
+	{
+		put_off(engine, link, USECS_PER_SEC / 5);
+		return;
+	}
 	error = scan(link, &job);
 	if (error != NULL)
 	{
