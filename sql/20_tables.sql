@@ -126,6 +126,7 @@ CREATE FUNCTION angles.links_deleted() RETURNS trigger
 BEGIN
 	DELETE FROM angles.queue_entries q USING old_links l WHERE q.link_id = l.id;
 	DELETE FROM angles.pages p USING old_links l WHERE p.link_id = l.id;
+	DELETE FROM angles.reconciles r USING old_links l WHERE r.link_id = l.id;
 	RETURN NULL;
 END
 $body$;
@@ -138,7 +139,7 @@ COMMENT ON TABLE angles.queue_entries IS 'one row for each changed row that Noti
 COMMENT ON SEQUENCE angles.queue_seq IS 'order in which entries became ready; drawn by the sync worker alone';
 
 CREATE TABLE angles.reconciles (
-	link_id			integer PRIMARY KEY REFERENCES angles.links (id) ON DELETE CASCADE,
+	link_id			integer PRIMARY KEY,
 	begins_after	xid8
 );
 COMMENT ON TABLE angles.reconciles IS 'links that are to be compared in full; only the sync worker writes it';

@@ -177,14 +177,16 @@ angles_txn_try_for(void (*fn) (void *arg), void *arg, bool read_only, int timeou
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(outer_context);
-	limit_begin(timeout_ms);
+	if (timeout_ms > 0)
+		limit_begin(timeout_ms);
 	PG_TRY();
 	{
 		/* the subtransaction's end restores the value of its parent */
 		if (read_only)
 			XactReadOnly = true;
 		fn(arg);
-		limit_end();
+		if (timeout_ms > 0)
+			limit_end();
 		if (read_only)
 			RollbackAndReleaseCurrentSubTransaction();
 		else
@@ -194,12 +196,13 @@ angles_txn_try_for(void (*fn) (void *arg), void *arg, bool read_only, int timeou
 	{
 		MemoryContextSwitchTo(outer_context);
 		error = CopyErrorData();
-		limit_end();
-		if (must_not_be_kept(error) && !limit_passed)
+		if (timeout_ms > 0)
+			limit_end();
+		if (must_not_be_kept(error) && (timeout_ms <= 0 || !limit_passed))
 			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		if (limit_passed && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		if (timeout_ms > 0 && limit_passed && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			error->message = psprintf("it took longer than %d ms", timeout_ms);
 	}
 	PG_END_TRY();
@@ -216,8 +219,6 @@ static void
 limit_begin(int timeout_ms)
 {
 	limit_passed = false;
-	if (timeout_ms <= 0)
-		return;
 	if (limit_timer == MAX_TIMEOUTS)
 		limit_timer = RegisterTimeout(USER_TIMEOUT, limit_handler);
 	enable_timeout_after(limit_timer, timeout_ms);
@@ -226,8 +227,6 @@ limit_begin(int timeout_ms)
 static void
 limit_end(void)
 {
-	if (limit_timer == MAX_TIMEOUTS)
-		return;
 	disable_timeout(limit_timer, false);
 	/* it may have fired when all was done already: nobody shall be cancelled for it now */
 	if (limit_passed)

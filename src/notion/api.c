@@ -15,6 +15,7 @@ static NotionVerdict judge_status(const AnglesNetAnswer *answer, NotionAnswer *r
 static NotionVerdict judge_refusal(const char *message);
 static void read_error_body(NotionAnswer *result, JsonbContainer *body);
 static NotionRequest *make_request(const char *method, char *path, StringInfo body, bool writes);
+static char *remove_mark(const char *content, const char *mark, const char *text);
 static void append_properties(StringInfo buf, int n, const NotionProperty *properties);
 static void append_schema(StringInfo buf, List *columns, List *relations);
 
@@ -254,6 +255,7 @@ angles_notion_describe_database(const char *database_id, JsonbContainer *before,
 	StringInfoData body;
 	int			n = before ? JsonContainerSize(before) : 0;
 	bool		first = true;
+	bool		placed = false;
 
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"description\":[");
@@ -267,19 +269,50 @@ angles_notion_describe_database(const char *database_id, JsonbContainer *before,
 		/* a mention or an equation: what is read is not what may be written */
 		if (content == NULL)
 			return NULL;
+		appendStringInfo(&body, "%s{\"type\":\"text\",\"text\":", first ? "" : ",");
 		if (strstr(content, mark) != NULL)
-			continue;
-		appendStringInfo(&body, "%s{\"type\":\"text\",\"text\":%s", first ? "" : ",",
-						 JsonbToCString(NULL, words, 0));
+		{
+			/* Notion may have joined it with what a person wrote */
+			content = placed ? remove_mark(content, mark, "") : remove_mark(content, mark, text);
+			placed = true;
+			appendStringInfoString(&body, "{\"content\":");
+			angles_json_append_string(&body, content);
+			appendStringInfoChar(&body, '}');
+		}
+		else
+			appendStringInfoString(&body, JsonbToCString(NULL, words, 0));
 		if (looks != NULL)
 			appendStringInfo(&body, ",\"annotations\":%s", JsonbToCString(NULL, looks, 0));
 		appendStringInfoChar(&body, '}');
 		first = false;
 	}
-	appendStringInfo(&body, "%s{\"type\":\"text\",\"text\":{\"content\":", first ? "" : ",");
-	angles_json_append_string(&body, text);
-	appendStringInfoString(&body, "}}]}");
+	if (!placed)
+	{
+		appendStringInfo(&body, "%s{\"type\":\"text\",\"text\":{\"content\":",
+						 first ? "" : ",");
+		angles_json_append_string(&body, text);
+		appendStringInfoString(&body, "}}");
+	}
+	appendStringInfoString(&body, "]}");
 	return make_request("PATCH", psprintf("/v1/databases/%s", database_id), &body, true);
+}
+
+/*
+ * Returns the content with "text" in place of the sentence that holds the mark: from the first
+ * words of "Kept in sync ..." before it to the end of the word after "of" behind it.
+ */
+static char *
+remove_mark(const char *content, const char *mark, const char *text)
+{
+	const char *at = strstr(content, mark);
+	const char *begin = at;
+	const char *end = at + strlen(mark);
+	int			length = 0;
+
+	for (const char *p = content; (p = strstr(p, MARK_WORDS)) != NULL && p < at; p++)
+		begin = p;
+	(void) sscanf(end, " epoch %*d of %*[0-9a-f]%n", &length);
+	return psprintf("%.*s%s%s", (int) (begin - content), content, text, end + length);
 }
 
 NotionRequest *

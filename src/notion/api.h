@@ -99,8 +99,11 @@ extern NotionRequest *angles_notion_get_database(const char *database_id);
 /* Reads a data source: its properties. */
 extern NotionRequest *angles_notion_get_data_source(const char *data_source_id);
 
+/* What the sentence begins with that holds a mark in a description. */
+#define MARK_WORDS "Kept in sync with"
+
 /*
- * Writes "text" into the description of a database: in place of the part that holds "mark", else
+ * Writes "text" into the description of a database: in place of the sentence with "mark", else
  * behind what stands there ("before", as a database or data source object shows it, or NULL).
  * Returns NULL when that holds something that cannot be written back as it is.
  */

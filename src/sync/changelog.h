@@ -23,6 +23,9 @@
 #define ANGLES_OP_LINK		'L' /* the link was made or altered */
 #define ANGLES_OP_UNLINK	'U' /* the table is linked no more */
 
+/* The key of an ANGLES_OP_UNLINK after which nothing is known of the pages either. */
+#define ANGLES_FORGET_PAGES	"forget"
+
 /* What a person decided about an entry of the queue, which only the worker writes (30_sync.sql). */
 #define ANGLES_OP_RETRY		'Y'
 #define ANGLES_OP_APPROVE	'A'

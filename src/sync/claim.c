@@ -177,8 +177,8 @@ static int
 pick_due(Engine *engine, Entry **entries, int max)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[3] = {TIMESTAMPTZOID, INT4ARRAYOID, INT4OID};
-	Datum		values[3];
+	Oid			types[4] = {TIMESTAMPTZOID, INT4ARRAYOID, INT4OID, BOOLOID};
+	Datum		values[4];
 	int			n_links;
 	int			n;
 	TimestampTz now = angles_clock_now();
@@ -188,15 +188,17 @@ pick_due(Engine *engine, Entry **entries, int max)
 	values[0] = TimestampTzGetDatum(now);
 	values[1] = sending_links(engine, &n_links);
 	values[2] = Int32GetDatum(max);
+	values[3] = BoolGetDatum(angles_claim_has_room(engine, PRIORITY_BACKLOG));
 	if (n_links == 0)
 		return 0;
 	n = angles_spi_exec(&plan,
 						"SELECT " ENTRY_COLUMNS
 						" FROM (SELECT ctid AS tid, * FROM angles.queue_entries"
 						"  WHERE state IN ('retry', 'verifying') AND next_at <= $1"
-						"  AND link_id = ANY ($2) ORDER BY next_at LIMIT $3) q"
+						"  AND link_id = ANY ($2) AND (priority = 0 OR $4)"
+						"  ORDER BY next_at LIMIT $3) q"
 						" LEFT JOIN angles.pages p USING (link_id, key) ORDER BY q.next_at",
-						3, types, values, NULL, SPI_OK_SELECT);
+						4, types, values, NULL, SPI_OK_SELECT);
 	for (int i = 0; i < n; i++)
 	{
 		int64		seq;
@@ -339,6 +341,13 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 	RowPlan		plan = angles_plan(link, entry);
 	LinkCounts *counts = angles_counts(engine, link->id);
 
+	if (entry->not_read)
+	{
+		mark_later(marks, entry, "retry",
+				   angles_clock_now() + angles_backoff_us(entry->attempts + 1, -1), "busy",
+				   "reading rows of its table takes long; it is read later", NULL);
+		return;
+	}
 	if (not_there_yet(entry) && plan.kind != PLAN_LOOKUP)
 	{
 		mark_later(marks, entry, "retry", angles_clock_now() + USECS_PER_SEC / 5, "busy",
@@ -393,7 +402,8 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 			/* two pages with the same key could not be told apart: the doubt is settled first */
 			if (entry->key_in_doubt)
 			{
-				mark_later(marks, entry, "retry", angles_clock_now() + USECS_PER_SEC / 5, "busy",
+				mark_later(marks, entry, "retry",
+						   angles_clock_now() + angles_backoff_us(entry->attempts + 1, -1), "busy",
 						   "a page with this key may have been made for a row that has another "
 						   "key by now; it is being looked for", NULL);
 				break;
@@ -609,13 +619,19 @@ write_marks(Engine *engine, Marks *marks)
 		angles_rows_extra(&marks->waiting, 1), angles_rows_extra(&marks->waiting, 2)};
 
 		angles_spi_exec(&plans[4],
-						"UPDATE angles.queue_entries q SET state = 'waiting',"
+						/* what it waited for may have ended in an earlier part of this claim */
+						"UPDATE angles.queue_entries q SET state = CASE WHEN u.class = 'relation'"
+						"  OR EXISTS (SELECT FROM angles.queue_entries b"
+						"   WHERE b.link_id = u.l::int4 AND b.key = u.k"
+						"   AND b.state NOT IN ('parked', 'held')) THEN 'waiting' ELSE 'ready' END,"
+						" seq = nextval('angles.queue_seq'),"
 						" waits_for_link = u.l::int4, waits_for_key = u.k, class = u.class,"
 						" message = CASE u.class WHEN 'relation' THEN " OPEN_RELATION
 						"  ELSE 'waits for the page of a referenced row' END"
 						" FROM unnest($1, $2, $3, $4, $5) AS u (link_id, key, l, k, class)"
 						" WHERE q.link_id = u.link_id AND q.key = u.key",
 						5, types, values, NULL, SPI_OK_UPDATE);
+		engine->more[0] = engine->more[1] = true;
 	}
 	write_later(engine, &marks->later);
 	free_children(engine, marks);
@@ -702,17 +718,19 @@ static void
 read_next_due(Engine *engine)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[1] = {INT4ARRAYOID};
-	Datum		values[1];
+	Oid			types[2] = {INT4ARRAYOID, BOOLOID};
+	Datum		values[2];
 	int			n_links;
 	bool		isnull;
 	Datum		datum;
 
 	values[0] = sending_links(engine, &n_links);
+	values[1] = BoolGetDatum(angles_claim_has_room(engine, PRIORITY_BACKLOG));
 	angles_spi_exec(&plan,
 					"SELECT min(next_at) FROM angles.queue_entries"
-					" WHERE state IN ('retry', 'verifying') AND link_id = ANY ($1)",
-					1, types, values, NULL, SPI_OK_SELECT);
+					" WHERE state IN ('retry', 'verifying') AND link_id = ANY ($1)"
+					" AND (priority = 0 OR $2)",
+					2, types, values, NULL, SPI_OK_SELECT);
 	datum = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	engine->next_due = isnull ? 0 : DatumGetTimestampTz(datum);
 }

@@ -90,6 +90,7 @@ typedef struct Entry
 	int			lookups;
 
 	/* filled by angles_load_rows() */
+	bool		not_read;		/* reading others took all the time there was */
 	char	   *unreadable;		/* why this row alone cannot be read, NULL: it can */
 	bool		found;			/* the row exists, or cannot be known not to */
 	bool		in_scope;		/* ... and passes the filter */
@@ -233,6 +234,7 @@ typedef struct Engine
 	bool		some_wait;		/* entries wait for others: see whether they do so in a circle */
 	bool		look;			/* look at log, queue and links at the next occasion */
 	bool		log_is_full;	/* a table of the change log may be emptied as a whole */
+	bool		fold_incomplete;	/* the log may hold more than this transaction took */
 	bool		log_passed_over;	/* a table of the change log was locked by somebody */
 	List	   *marks;			/* of int: links whose marks this transaction acts on */
 	bool		superseded;		/* another server has taken over: leave after the commit */

@@ -85,7 +85,7 @@ static void rename_key(Engine *engine, const LogRow *row, List **displaced, LogR
 static void move_key(Engine *engine, int32 link_id, const char *from, const char *to);
 static void truncated(Engine *engine, int32 link_id);
 static void decided(Engine *engine, const LogRow *row);
-static void unlinked(Engine *engine, int32 link_id);
+static void unlinked(Engine *engine, const LogRow *row);
 static void close_mass_delete(int32 link_id);
 static void reconcile_wanted(int32 link_id);
 static void take_mark(int32 link_id, void *arg);
@@ -133,6 +133,7 @@ angles_fold(Engine *engine)
 	fold_rows(engine, rows.rows, rows.n);
 	if (angles_changelog_new_marks())
 		angles_changelog_marks(take_mark, engine);
+	engine->fold_incomplete = more || engine->log_passed_over;
 	return more;
 }
 
@@ -250,7 +251,7 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 		if (rows[i].op == ANGLES_OP_UNLINK)
 		{
 			enqueue(engine, &set);
-			unlinked(engine, rows[i].link_id);
+			unlinked(engine, &rows[i]);
 			continue;
 		}
 		/* unlinked since: nobody wants to know, but of keys, by which pages are found again */
@@ -622,12 +623,14 @@ close_mass_delete(int32 link_id)
  * the queue has one writer. Rows that wait for a page of that table are planned without it.
  */
 static void
-unlinked(Engine *engine, int32 link_id)
+unlinked(Engine *engine, const LogRow *row)
 {
 	static const char *const alerts[] = {"link", "setup", "unreadable", "mass_delete"};
 	static SPIPlanPtr gone = NULL;
 	static SPIPlanPtr compares = NULL;
 	static SPIPlanPtr freed = NULL;
+	static SPIPlanPtr pages = NULL;
+	int32		link_id = row->link_id;
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(link_id)};
 
@@ -641,6 +644,12 @@ unlinked(Engine *engine, int32 link_id)
 					" seq = nextval('angles.queue_seq')"
 					" WHERE state = 'waiting' AND waits_for_link = $1",
 					1, types, values, NULL, SPI_OK_UPDATE);
+	if (strcmp(row->key, ANGLES_FORGET_PAGES) == 0)
+		angles_spi_exec(&pages, "DELETE FROM angles.pages WHERE link_id = $1",
+						1, types, values, NULL, SPI_OK_DELETE);
+	/* what Notion shows of it is looked at anew, should it be linked again */
+	angles_counts(engine, link_id)->mark_known = false;
+	angles_counts(engine, link_id)->mark_due_us = 0;
 	engine->more[0] = engine->more[1] = true;
 	for (int i = 0; i < lengthof(alerts); i++)
 		angles_alert_close(psprintf("%s:%d", alerts[i], link_id));
@@ -668,8 +677,13 @@ take_mark(int32 link_id, void *arg)
 {
 	Engine	   *engine = (Engine *) arg;
 
+	MemoryContext old;
+
 	reconcile_wanted(link_id);
+	/* it is needed after the commit */
+	old = MemoryContextSwitchTo(engine->iteration);
 	engine->marks = lappend_int(engine->marks, link_id);
+	MemoryContextSwitchTo(old);
 }
 
 /*

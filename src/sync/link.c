@@ -476,15 +476,13 @@ is_other_place(const LinkWish *wish, int32 before)
 static void
 forget_place(int32 link_id)
 {
-	static const char *const statements[] = {
-		"DELETE FROM angles.pages WHERE link_id = $1",
-		"DELETE FROM angles.link_columns WHERE link_id = $1",
-	};
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(link_id)};
 
-	for (int i = 0; i < lengthof(statements); i++)
-		run_sql(statements[i], 1, types, values, NULL, SPI_OK_DELETE);
+	/* the pages are the worker's to forget: it may be writing them */
+	angles_changelog_add(link_id, ANGLES_OP_UNLINK, ANGLES_FORGET_PAGES, NULL);
+	run_sql("DELETE FROM angles.link_columns WHERE link_id = $1", 1, types, values, NULL,
+			SPI_OK_DELETE);
 	run_sql("UPDATE angles.links SET database_id = NULL, create_intent_at = NULL WHERE id = $1",
 			1, types, values, NULL, SPI_OK_UPDATE);
 }
@@ -550,7 +548,10 @@ write_link(const LinkWish *wish, const LinkMap *map, int32 before)
 			"$6::uuid, $7,"
 			" $8, $9, $10, $11, $12, $13, $14::name[], $15, $16,"
 			" CASE WHEN $6 IS NULL THEN 'creating' ELSE 'binding' END) RETURNING id"
-			: "UPDATE angles.links SET owner = $2::regrole, identity = $3, title = $4,"
+			: "UPDATE angles.links SET owner = $2::regrole, title = $4,"
+			/* an altered link of another server stays that server's until angles.adopt() */
+			" identity = CASE state WHEN 'unlinked' THEN $3 ELSE identity END,"
+			" mark_epoch = CASE state WHEN 'unlinked' THEN NULL ELSE mark_epoch END,"
 			" parent_id = COALESCE($5::uuid, parent_id),"
 			" data_source_id = COALESCE($6::uuid, data_source_id), direction = $7, filter = $8,"
 			" conflict = $9, on_local_delete = $10, on_notion_delete = $11, settle = $12,"

@@ -23,6 +23,9 @@
 #include "core/txn.h"
 #include "sync/engine.h"
 
+/* Reads of a batch that may run into angles.row_read_timeout. */
+#define LONG_READS 3
+
 typedef struct LoadJob
 {
 	Link	   *link;
@@ -32,7 +35,8 @@ typedef struct LoadJob
 } LoadJob;
 
 static void load_job(void *arg);
-static ErrorData *load_parts(Link *link, int n, Entry **entries, ErrorData **errors);
+static ErrorData *load_parts(Link *link, int n, Entry **entries, ErrorData **errors,
+							 int *patience);
 static bool is_about_values(const ErrorData *error);
 static void find_hidden(Link *link, int n, Entry **entries);
 static Datum key_array(const LoadJob *job);
@@ -49,6 +53,7 @@ angles_load_rows(Link *link, int n, Entry **entries)
 	ErrorData  *error;
 	int			n_errors = 0;
 	bool		about_values = true;
+	int			patience = LONG_READS;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -56,11 +61,12 @@ angles_load_rows(Link *link, int n, Entry **entries)
 
 		entry->found = entry->in_scope = false;
 		entry->unreadable = NULL;
+		entry->not_read = false;
 		entry->local = palloc0(Max(link->n_columns, 1) * sizeof(char *));
 		entry->problems = palloc0(Max(link->n_columns, 1) * sizeof(char *));
 		entry->ref_keys = palloc0(Max(link->n_columns, 1) * sizeof(char *));
 	}
-	error = load_parts(link, n, entries, errors);
+	error = load_parts(link, n, entries, errors, &patience);
 	if (error != NULL)
 		return error;
 	for (int i = 0; i < n; i++)
@@ -83,26 +89,47 @@ angles_load_rows(Link *link, int n, Entry **entries)
 
 /*
  * Reads the rows of a part of the batch; when that fails, of its halves. Errors are kept in
- * errors[], which is parallel to the entries. Gives up at once where all that would help is time.
+ * errors[], which is parallel to the entries. Gives up at once where all that would help is time;
+ * where rows take long, others than the first ones are left for later: all tables wait meanwhile.
  */
 static ErrorData *
-load_parts(Link *link, int n, Entry **entries, ErrorData **errors)
+load_parts(Link *link, int n, Entry **entries, ErrorData **errors, int *patience)
 {
 	LoadJob		job = {link, n, entries, CurrentMemoryContext};
-	ErrorData  *error = angles_txn_try_for(load_job, &job, true, angles_guc_row_read_timeout);
+	ErrorData  *error;
 	ErrorData  *worse;
 
+	if (*patience == 0)
+	{
+		for (int i = 0; i < n; i++)
+			entries[i]->not_read = true;
+		return NULL;
+	}
+	error = angles_txn_try_for(load_job, &job, true, angles_guc_row_read_timeout);
 	if (error == NULL)
 		return NULL;
 	if (angles_load_is_busy(error))
 		return error;
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	{
+		int			part = Max(1, n / 8);
+
+		(*patience)--;
+		/* the next tries shall be ones that end, or tell which row it is */
+		for (int i = 0; n > 1 && i < n; i += part)
+			if ((worse = load_parts(link, Min(part, n - i), entries + i, errors + i,
+									patience)) != NULL)
+				return worse;
+		if (n > 1)
+			return NULL;
+	}
 	if (n == 1)
 	{
 		errors[0] = error;
 		return NULL;
 	}
-	worse = load_parts(link, n / 2, entries, errors);
-	return worse ? worse : load_parts(link, n - n / 2, entries + n / 2, errors + n / 2);
+	worse = load_parts(link, n / 2, entries, errors, patience);
+	return worse ? worse : load_parts(link, n - n / 2, entries + n / 2, errors + n / 2, patience);
 }
 
 void

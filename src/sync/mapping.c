@@ -191,7 +191,8 @@ read_links(void)
 						"SELECT l.id, relid::oid, owner::oid, state, paused, identity,"
 						" r.link_id IS NOT NULL, title,"
 						" marker, parent_id, database_id, data_source_id, filter, on_local_delete,"
-						" mass_limit, key_columns::text[], attrelid"
+						" mass_limit, key_columns::text[], attrelid,"
+						" mark_epoch IS NOT NULL"
 						" FROM angles.links l LEFT JOIN angles.reconciles r ON r.link_id = l.id"
 						" WHERE state <> 'unlinked' ORDER BY l.id",
 						0, NULL, NULL, NULL, SPI_OK_SELECT);
@@ -257,6 +258,7 @@ fill_link(Link *link, uint64 row)
 	link->on_local_delete = angles_spi_text(row, 14, memory);
 	link->mass_limit = DatumGetInt32(SPI_getbinval(tuple, desc, 15, &isnull));
 	link->keys = text_array_to_list(SPI_getbinval(tuple, desc, 16, &isnull));
+	link->marked = DatumGetBool(SPI_getbinval(tuple, desc, 18, &isnull));
 	datum = SPI_getbinval(tuple, desc, 17, &isnull);
 	link->by_name = !isnull && DatumGetObjectId(datum) != link->relid;
 	link->table = get_rel_name(link->relid);

@@ -44,6 +44,7 @@ typedef struct Link
 	bool		paused;
 	bool		fenced;			/* made under another identity than this server's */
 	bool		by_name;		/* in a restored dump column numbers may differ: names hold */
+	bool		marked;			/* its mark in Notion was this server's before */
 	bool		reconcile;		/* to be compared in full */
 	char	   *problem;		/* why the link as a whole cannot work, or NULL */
 	char	   *schema;

@@ -44,7 +44,7 @@ static void try_later(LinkCounts *counts, int retry_after_s);
 char *
 angles_mark_text(const Link *link, int64 epoch)
 {
-	return psprintf("Kept in sync with PostgreSQL table %s by angles. Do not remove this mark: "
+	return psprintf(MARK_WORDS " PostgreSQL table %s by angles. Do not remove this mark: "
 					"%s epoch " INT64_FORMAT " of %.*s",
 					angles_link_name(link), link->marker, epoch, OWNER_LEN,
 					angles_worker_identity());
@@ -94,7 +94,8 @@ angles_mark_step(Engine *engine)
 			}
 			continue;
 		}
-		if (!counts->mark_known && !has_entries(link))
+		/* a mark to be taken over is: another server has to learn of it */
+		if (!counts->mark_known && link->marked && !has_entries(link))
 			continue;
 		action = angles_action_make(engine, ACTION_MARK, link->id);
 		action->step = MARK_READ;
@@ -225,8 +226,10 @@ look_at_mark(Engine *engine, Link *link, JsonbContainer *source)
 						angles_link_name(link)),
 				 errdetail("Its epoch is " INT64_FORMAT ", this server's " INT64_FORMAT ".",
 						   epoch, own)));
-		angles_worker_superseded();
-		engine->superseded = true;
+		engine->superseded = angles_worker_superseded() || engine->superseded;
+		/* somebody adopts just now: nothing is sent for this link until that is decided */
+		angles_counts(engine, link->id)->mark_known = false;
+		try_later(angles_counts(engine, link->id), -1);
 	}
 	else
 	{
@@ -330,6 +333,16 @@ raise_own_epoch(int64 epoch)
 static void
 cannot_mark(Engine *engine, const Link *link, const char *why)
 {
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(link->id)};
+
+	/* nobody has to try again and again */
+	angles_spi_exec(&plan,
+					"UPDATE angles.links SET mark_epoch = 0 WHERE id IN"
+					" (SELECT id FROM angles.links WHERE id = $1 AND mark_epoch IS NULL"
+					"  FOR NO KEY UPDATE SKIP LOCKED)",
+					1, types, values, NULL, SPI_OK_UPDATE);
 	allow(engine, link);
 	angles_alert_open(psprintf("mark:%d", link->id), "info",
 					  psprintf("the database of %s in Notion cannot be marked",

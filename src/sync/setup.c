@@ -86,7 +86,10 @@ angles_setup_step(Engine *engine)
 			(link->state == LINK_ACTIVE && !link->reconcile) ||
 			has_setup_action(engine, link->id))
 			continue;
-		if (counts->setup_not_before_us <= now)
+		/* its unlink, or new keys, may still be in the log: it is set up after them */
+		if (engine->fold_incomplete && link->state != LINK_ACTIVE)
+			put_off(engine, link, USECS_PER_SEC / 20);
+		else if (counts->setup_not_before_us <= now)
 		{
 			counts->setup_not_before_us = 0;
 			if (!lock_link(link))
@@ -277,21 +280,33 @@ columns_of(Link *link, bool only_missing, List **columns, List **relations)
 static bool
 reconcile_can_start(Link *link)
 {
+	static SPIPlanPtr ask = NULL;
 	static SPIPlanPtr look = NULL;
 	static SPIPlanPtr begin = NULL;
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(link->id)};
 
-	if (angles_spi_exec(&look,
+	/* written only with effect: each statement there makes the links be read anew */
+	if (angles_spi_exec(&ask,
+						"SELECT begins_after IS NULL,"
+						" begins_after <= pg_snapshot_xmin(pg_current_snapshot())"
+						" FROM angles.reconciles WHERE link_id = $1",
+						1, types, values, NULL, SPI_OK_SELECT) == 0)
+		return false;
+	if (strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0)
+	{
+		angles_spi_exec(&look,
 						"UPDATE angles.reconciles"
 						" SET begins_after = pg_snapshot_xmax(pg_current_snapshot())"
-						" WHERE link_id = $1 AND begins_after IS NULL",
-						1, types, values, NULL, SPI_OK_UPDATE) > 0)
+						" WHERE link_id = $1",
+						1, types, values, NULL, SPI_OK_UPDATE);
 		return false;
-	return angles_spi_exec(&begin,
-						   "DELETE FROM angles.reconciles WHERE link_id = $1"
-						   " AND begins_after <= pg_snapshot_xmin(pg_current_snapshot())",
-						   1, types, values, NULL, SPI_OK_DELETE) > 0;
+	}
+	if (strcmp(angles_spi_text(0, 2, CurrentMemoryContext), "t") != 0)
+		return false;
+	angles_spi_exec(&begin, "DELETE FROM angles.reconciles WHERE link_id = $1",
+					1, types, values, NULL, SPI_OK_DELETE);
+	return true;
 }
 
 static void

@@ -276,17 +276,17 @@ angles_identity_settle(void)
 	return !own_links;
 }
 
-void
+bool
 angles_worker_superseded(void)
 {
 	static SPIPlanPtr plan = NULL;
 
 	/* a session that has the row locked is adopting: it knows better */
-	angles_spi_exec(&plan,
-					"UPDATE angles.identity SET fence_reason = 'superseded', "
-					"fenced_since = pg_catalog.now() WHERE fence_reason IS NULL "
-					"AND one IN (SELECT one FROM angles.identity FOR UPDATE SKIP LOCKED)",
-					0, NULL, NULL, NULL, SPI_OK_UPDATE);
+	return angles_spi_exec(&plan,
+						   "UPDATE angles.identity SET fence_reason = 'superseded', "
+						   "fenced_since = pg_catalog.now() WHERE fence_reason IS NULL "
+						   "AND one IN (SELECT one FROM angles.identity FOR UPDATE SKIP LOCKED)",
+						   0, NULL, NULL, NULL, SPI_OK_UPDATE) > 0;
 }
 
 static void

@@ -88,8 +88,9 @@ extern const char *angles_worker_identity(void);
 /*
  * Notes that another server has taken over what this database syncs: it is fenced until
  * angles.adopt(). Inside a transaction, after whose commit angles_worker_exit_fenced() is called.
+ * Returns false, with nothing noted, while a session has the row locked.
  */
-extern void angles_worker_superseded(void);
+extern bool angles_worker_superseded(void);
 
 /* Ends the process; the bridge looks at the fence before it starts another. */
 ANGLES_NORETURN extern void angles_worker_exit_fenced(void);

@@ -61,6 +61,10 @@ like(description('t'), qr/epoch 2 of (?!$owner)/, 'J6: the new primary takes the
 is(() = description('t') =~ /epoch/g, 1, 'J6: there is one mark');
 like(live_keys($new, $sim, 't'), qr/\b2\b/, 'J6: and sends');
 
+# a table to which only the old one writes
+$new->wait_sql("SELECT bool_and(mark_epoch = 2) FROM angles.links", 'J6: the new primary marks what it has no changes for');
+like(description('b'), qr/^Read me first\. .*epoch 2 of (?!$owner)/, 'J6: so that the old one learns of it by any table');
+
 # the old one may still write for an interval; what it writes shall not matter here
 wait_for(sub { $old->sql("UPDATE t SET title = 'old ' || clock_timestamp() WHERE id = 1"); fence($old) eq 'superseded' },
 	'J6: the old primary sees the higher epoch and fences itself');

@@ -78,6 +78,19 @@ sub lock_timeouts
 	is(scalar(grep { $_->{next} } @rows), 300, 'G2: and a relation each');
 }
 
+# G2: a parent that ends in the first part of a large claim, its children in later ones
+{
+	$node->sql('CREATE TABLE tree (id int PRIMARY KEY, title text, parent int REFERENCES tree, act boolean DEFAULT true)');
+	link_table($node, 'tree', "filter => 'act'");
+	$node->sql("SELECT angles.pause('tree')");
+	$node->sql("INSERT INTO tree VALUES (1, 'out', NULL, false);
+		INSERT INTO tree SELECT g, 'child', 1, true FROM generate_series(2, 500) g");
+	$node->wait_sql("SELECT count(*) = 500 FROM angles.queue WHERE state = 'ready'", 'the tree is queued');
+	$node->sql("SELECT angles.resume('tree')");
+	wait_for(sub { scalar(pages($node, $sim, 'tree')) == 499 }, 'G2: children of a row that is not sent are, in any part of a claim', 60);
+	$node->sql("SELECT angles.unlink('tree')");
+}
+
 # G1: rows that wait for a table that is unlinked, or for a row outside the filter
 {
 	$node->sql('CREATE TABLE p (id int PRIMARY KEY, title text, act boolean DEFAULT true);

@@ -28,8 +28,13 @@ $session->query_safe("INSERT INTO t VALUES ($_, 'one by one')") for 1 .. 300;
 pages_known(300);
 my $scans = 'SELECT COALESCE(sum(seq_scan), 0) FROM pg_stat_user_tables WHERE schemaname = \'angles\'
 	AND relname IN (\'queue_entries\')';
-my $stats = sub { $node->wait_sql("SELECT n_tup_del >= $_[0] FROM pg_stat_user_tables WHERE relname = 'queue_entries'",
-	"$_[0] entries are counted") };
+# the worker tells its counts with a transaction, at most once a second
+my $stats = sub {
+	my ($n) = @_;
+	wait_for(sub { $node->sql('SELECT angles.wake()');
+			$node->sql("SELECT n_tup_del >= $n FROM pg_stat_user_tables WHERE relname = 'queue_entries'") eq 't' },
+		"$n entries are counted");
+};
 # what setup and views read was read before
 $stats->(300);
 my $before = $node->sql($scans);
