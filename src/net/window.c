@@ -40,6 +40,9 @@ angles_net_window_take(NetWindow *window, int limit, AnglesRateClass class, int6
 		return window->paused_until_us - now;
 
 	limit = Min(limit, NET_WINDOW_SIZE);
+	/* who did not ask for long had nothing to send: there is nothing to catch up with */
+	if (class == ANGLES_RATE_BACKLOG && now - window->backlog_expected_us > CATCH_UP_US)
+		window->backlog_due_us = Max(window->backlog_due_us, now);
 	if (limit > 0)
 		wait = class == ANGLES_RATE_INTERACTIVE ? until_room(window, limit, now) :
 			until_turn(window, limit, now);
@@ -47,6 +50,8 @@ angles_net_window_take(NetWindow *window, int limit, AnglesRateClass class, int6
 	{
 		if (class == ANGLES_RATE_INTERACTIVE)
 			window->wanted_until_us = now + wait + WAKE_UP_US;
+		else
+			window->backlog_expected_us = now + wait;
 		return wait;
 	}
 
@@ -57,6 +62,7 @@ angles_net_window_take(NetWindow *window, int limit, AnglesRateClass class, int6
 		window->backlog_due_us = Max(window->backlog_due_us, now - CATCH_UP_US) +
 			backlog_spacing(window, limit);
 		window->backlog_last_us = now;
+		window->backlog_expected_us = now + backlog_spacing(window, limit);
 	}
 	angles_net_window_add(window, class, now);
 	return 0;

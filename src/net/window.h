@@ -27,6 +27,7 @@ typedef struct NetWindow
 	char		reason[64];		/* of the pause */
 	int64		backlog_due_us; /* when the next request of the backlog may go */
 	int64		backlog_last_us;	/* when the last one went */
+	int64		backlog_expected_us;	/* when it should ask again, as it was told */
 	int64		wanted_until_us;	/* until then an interactive request waits for room */
 	int			head;			/* the oldest grant */
 	int			used;			/* grants kept */

@@ -69,6 +69,15 @@ subtest 'the window is used, and edits overtake the backlog (H5)' => sub {
 	}
 };
 
+subtest 'a backlog that begins has nothing to catch up with (H5)' => sub {
+	fresh();
+	later(61);
+	is(take(1, 180, 1, 1), 0, 'the first goes at once');
+	my $wait = take(1, 180, 1, 1);
+	cmp_ok($wait, '>', 250_000, "the next as they are spread over the window, not at double speed: $wait us");
+	cmp_ok($wait, '<=', 340_000, 'and not later');
+};
+
 subtest 'one window for the whole cluster' => sub {
 	fresh();
 	is(take(1, 180, 100), 0, '100 in one session');
