@@ -176,6 +176,17 @@ typedef struct Action
 	NotionAnswer *answer;		/* once it was read */
 } Action;
 
+/* What the running worker knows of a link's mark in Notion. Only mark.c reads and writes it. */
+typedef struct MarkState
+{
+	bool		known;			/* it was ours in this life, or cannot be read */
+	bool		recorded;		/* ... and its epoch stands in angles.links */
+	bool		flying;			/* a request about it is under way */
+	int			failures;		/* in a row */
+	int64		requests;		/* those of the link when it was read last */
+	int64		due_us;			/* when it may be read next */
+} MarkState;
+
 /* What the running worker has done for a link; the results of a run are differences of these. */
 typedef struct LinkCounts
 {
@@ -193,11 +204,7 @@ typedef struct LinkCounts
 	int			setup_failures; /* in a row */
 	int64		setup_not_before_us;	/* the next step of its setup, 0: at once */
 	bool		unreadable;		/* the alert about it is open */
-	bool		mark_known;		/* the mark in Notion was ours in this life, or cannot be read */
-	bool		mark_flying;	/* a request about it is under way */
-	int			mark_failures;	/* in a row */
-	int64		mark_requests;	/* "requests" when it was read last */
-	int64		mark_due_us;	/* when it may be read next */
+	MarkState	mark;
 } LinkCounts;
 
 typedef struct Engine
@@ -357,6 +364,9 @@ extern int64 angles_mark_own_epoch(void);
 
 /* Whether rows of the link may be sent as far as its mark in Notion is concerned. */
 extern bool angles_mark_allows(Engine *engine, const Link *link);
+
+/* Forgets what is known of a link's mark: it is looked at before anything more is sent. */
+extern void angles_mark_forget(Engine *engine, int32 link_id);
 
 /* Asks for the marks that are due. After angles_setup_step(). Needs a transaction. */
 extern void angles_mark_step(Engine *engine);

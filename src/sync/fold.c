@@ -648,8 +648,7 @@ unlinked(Engine *engine, const LogRow *row)
 		angles_spi_exec(&pages, "DELETE FROM angles.pages WHERE link_id = $1",
 						1, types, values, NULL, SPI_OK_DELETE);
 	/* what Notion shows of it is looked at anew, should it be linked again */
-	angles_counts(engine, link_id)->mark_known = false;
-	angles_counts(engine, link_id)->mark_due_us = 0;
+	angles_mark_forget(engine, link_id);
 	engine->more[0] = engine->more[1] = true;
 	for (int i = 0; i < lengthof(alerts); i++)
 		angles_alert_close(psprintf("%s:%d", alerts[i], link_id));

@@ -39,7 +39,7 @@ static void raise_own_epoch(int64 epoch);
 static void cannot_mark(Engine *engine, const Link *link, const char *why);
 static void put_first(Engine *engine, Action *action);
 static void allow(Engine *engine, const Link *link);
-static void try_later(LinkCounts *counts, int retry_after_s);
+static void try_later(MarkState *mark, int retry_after_s);
 
 char *
 angles_mark_text(const Link *link, int64 epoch)
@@ -65,7 +65,16 @@ angles_mark_own_epoch(void)
 bool
 angles_mark_allows(Engine *engine, const Link *link)
 {
-	return angles_counts(engine, link->id)->mark_known;
+	return angles_counts(engine, link->id)->mark.known;
+}
+
+void
+angles_mark_forget(Engine *engine, int32 link_id)
+{
+	MarkState  *mark = &angles_counts(engine, link_id)->mark;
+
+	/* an answer that is under way may still come */
+	*mark = (MarkState) {.flying = mark->flying};
 }
 
 void
@@ -78,31 +87,35 @@ angles_mark_step(Engine *engine)
 	{
 		Link	   *link = (Link *) lfirst(lc);
 		LinkCounts *counts = angles_counts(engine, link->id);
+		MarkState  *mark = &counts->mark;
 		Action	   *action;
 		MemoryContext old;
 
-		if (!angles_link_sends(link) || counts->mark_flying ||
-			(counts->mark_known && counts->requests == counts->mark_requests))
+		/* somebody adopted, or linked the table again: it is to be taken over */
+		if (mark->recorded && !link->marked)
+			angles_mark_forget(engine, link->id);
+		if (!angles_link_sends(link) || mark->flying ||
+			(mark->known && counts->requests == mark->requests))
 			continue;
-		if (counts->mark_due_us > now)
+		if (mark->due_us > now)
 		{
 			/* nothing is sent for this link before; a repeated look comes with what is sent */
-			if (!counts->mark_known)
+			if (!mark->known)
 			{
 				engine->setup_pending = true;
-				engine->setup_due_us = Min(engine->setup_due_us, counts->mark_due_us);
+				engine->setup_due_us = Min(engine->setup_due_us, mark->due_us);
 			}
 			continue;
 		}
 		/* a mark to be taken over is: another server has to learn of it */
-		if (!counts->mark_known && link->marked && !has_entries(link))
+		if (!mark->known && link->marked && !has_entries(link))
 			continue;
 		action = angles_action_make(engine, ACTION_MARK, link->id);
 		action->step = MARK_READ;
 		old = MemoryContextSwitchTo(action->context);
 		action->request = angles_notion_get_data_source(link->data_source_id);
 		MemoryContextSwitchTo(old);
-		counts->mark_flying = true;
+		mark->flying = true;
 		put_first(engine, action);
 	}
 }
@@ -112,19 +125,19 @@ angles_mark_settle(Engine *engine, Action *action)
 {
 	Link	   *link = angles_link_find(action->link_id);
 	LinkCounts *counts = angles_counts(engine, action->link_id);
+	MarkState  *mark = &counts->mark;
 	NotionAnswer *answer = action->answer;
 
-	counts->mark_flying = false;
+	mark->flying = false;
 	/* this request itself is none that asks for another look */
-	counts->mark_requests = counts->requests;
+	mark->requests = counts->requests;
 	if (link == NULL)
 		return;
 	switch (answer->verdict)
 	{
 		case NOTION_DONE:
-			counts->mark_failures = 0;
-			counts->mark_due_us = angles_clock_mono_us() +
-				(int64) angles_guc_sweep_interval * 1000;
+			mark->failures = 0;
+			mark->due_us = angles_clock_mono_us() + (int64) angles_guc_sweep_interval * 1000;
 			if (action->step == MARK_READ)
 				look_at_mark(engine, link, &answer->json->root);
 			else
@@ -143,10 +156,10 @@ angles_mark_settle(Engine *engine, Action *action)
 		case NOTION_TRASHED:
 			/* the rows that are sent will say what is wrong */
 			allow(engine, link);
-			try_later(counts, -1);
+			try_later(mark, -1);
 			break;
 		default:
-			try_later(counts, answer->retry_after_s);
+			try_later(mark, answer->retry_after_s);
 			break;
 	}
 }
@@ -166,11 +179,11 @@ put_first(Engine *engine, Action *action)
 static void
 allow(Engine *engine, const Link *link)
 {
-	LinkCounts *counts = angles_counts(engine, link->id);
+	MarkState  *mark = &angles_counts(engine, link->id)->mark;
 
-	if (counts->mark_known)
+	if (mark->known)
 		return;
-	counts->mark_known = true;
+	mark->known = true;
 	engine->cursor[0] = engine->cursor[1] = 0;
 	engine->more[0] = engine->more[1] = true;
 	engine->next_due = angles_clock_now();
@@ -191,10 +204,9 @@ has_entries(const Link *link)
 }
 
 static void
-try_later(LinkCounts *counts, int retry_after_s)
+try_later(MarkState *mark, int retry_after_s)
 {
-	counts->mark_due_us = angles_clock_mono_us() +
-		angles_backoff_us(++counts->mark_failures, retry_after_s);
+	mark->due_us = angles_clock_mono_us() + angles_backoff_us(++mark->failures, retry_after_s);
 }
 
 static void
@@ -211,7 +223,7 @@ look_at_mark(Engine *engine, Link *link, JsonbContainer *source)
 
 	if (!was_written(link, &written))
 	{
-		try_later(angles_counts(engine, link->id), -1);
+		try_later(&angles_counts(engine, link->id)->mark, -1);
 		return;
 	}
 	found = description != NULL &&
@@ -228,8 +240,8 @@ look_at_mark(Engine *engine, Link *link, JsonbContainer *source)
 						   epoch, own)));
 		engine->superseded = angles_worker_superseded() || engine->superseded;
 		/* somebody adopts just now: nothing is sent for this link until that is decided */
-		angles_counts(engine, link->id)->mark_known = false;
-		try_later(angles_counts(engine, link->id), -1);
+		angles_mark_forget(engine, link->id);
+		try_later(&angles_counts(engine, link->id)->mark, -1);
 	}
 	else
 	{
@@ -294,7 +306,7 @@ write_mark(Engine *engine, Link *link, JsonbContainer *source, int64 epoch)
 		cannot_mark(engine, link, "Its description holds more than text.");
 		return;
 	}
-	angles_counts(engine, link->id)->mark_flying = true;
+	angles_counts(engine, link->id)->mark.flying = true;
 	put_first(engine, action);
 }
 
@@ -305,12 +317,13 @@ mark_is_ours(Engine *engine, const Link *link, int64 epoch)
 	Oid			types[2] = {INT4OID, INT8OID};
 	Datum		values[2] = {Int32GetDatum(link->id), Int64GetDatum(epoch)};
 
-	angles_spi_exec(&plan,
-					"UPDATE angles.links SET mark_epoch = $2 WHERE id IN"
-					" (SELECT id FROM angles.links"
-					"  WHERE id = $1 AND mark_epoch IS DISTINCT FROM $2"
-					"  FOR NO KEY UPDATE SKIP LOCKED)",
-					2, types, values, NULL, SPI_OK_UPDATE);
+	angles_counts(engine, link->id)->mark.recorded =
+		angles_spi_exec(&plan,
+						"UPDATE angles.links SET mark_epoch = $2 WHERE id IN"
+						" (SELECT id FROM angles.links"
+						"  WHERE id = $1 AND mark_epoch IS DISTINCT FROM $2"
+						"  FOR NO KEY UPDATE SKIP LOCKED)",
+						2, types, values, NULL, SPI_OK_UPDATE) > 0 || link->marked;
 	allow(engine, link);
 	angles_alert_close(psprintf("mark:%d", link->id));
 }
@@ -338,11 +351,12 @@ cannot_mark(Engine *engine, const Link *link, const char *why)
 	Datum		values[1] = {Int32GetDatum(link->id)};
 
 	/* nobody has to try again and again */
-	angles_spi_exec(&plan,
-					"UPDATE angles.links SET mark_epoch = 0 WHERE id IN"
-					" (SELECT id FROM angles.links WHERE id = $1 AND mark_epoch IS NULL"
-					"  FOR NO KEY UPDATE SKIP LOCKED)",
-					1, types, values, NULL, SPI_OK_UPDATE);
+	angles_counts(engine, link->id)->mark.recorded =
+		angles_spi_exec(&plan,
+						"UPDATE angles.links SET mark_epoch = 0 WHERE id IN"
+						" (SELECT id FROM angles.links WHERE id = $1 AND mark_epoch IS NULL"
+						"  FOR NO KEY UPDATE SKIP LOCKED)",
+						1, types, values, NULL, SPI_OK_UPDATE) > 0 || link->marked;
 	allow(engine, link);
 	angles_alert_open(psprintf("mark:%d", link->id), "info",
 					  psprintf("the database of %s in Notion cannot be marked",
