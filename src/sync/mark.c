@@ -23,6 +23,9 @@
 /* So much of the identity stands in a mark. */
 #define OWNER_LEN 16
 
+/* Whether a link has something to send is asked no more often than this: many entries may not. */
+#define ASK_AGAIN_US INT64CONST(200000)
+
 typedef enum MarkStep
 {
 	MARK_READ = 1,
@@ -109,7 +112,11 @@ angles_mark_step(Engine *engine)
 		}
 		/* a mark to be taken over is: another server has to learn of it */
 		if (!mark->known && link->marked && !has_entries(link))
+		{
+			/* no timer for that: only a look that comes earlier, for something new, sets one */
+			mark->due_us = now + ASK_AGAIN_US;
 			continue;
+		}
 		action = angles_action_make(engine, ACTION_MARK, link->id);
 		action->step = MARK_READ;
 		old = MemoryContextSwitchTo(action->context);

@@ -55,4 +55,31 @@ $node->sql(q{SELECT angles.unlink('t')});
 link_table($node, 't');
 $node->wait_sql(q{SELECT mark_epoch = 2 FROM angles.links WHERE relid = 't'::regclass}, 'J6: a table that is linked again is marked again');
 
+# ---- many entries that stand still ----
+
+# entries of b that no look at its mark finds anything to send among
+$node->sql(q{INSERT INTO angles.queue_entries (link_id, key, seq, priority, state, enqueued_at, class, message)
+	SELECT l.id, (1000 + g)::text, 0, 1, 'parked', now(), 'value', 'stands still'
+	FROM angles.links l, generate_series(1, 2000) g WHERE relid = 'b'::regclass});
+$node->sql('ANALYZE angles.queue_entries');
+$node->kill_worker('sync', 'TERM');
+$node->sql(q{SELECT pg_stat_reset_single_table_counters('angles.queue_entries'::regclass)});
+my $begin = now_ms();
+for my $n (1 .. 40)
+{
+	$node->sql("UPDATE t SET title = 'turn $n' WHERE id = 1");
+	# the view of the queue would read them itself
+	wait_for(sub { (pages($node, $sim, 't'))[0]{title} eq "turn $n" }, "J6: turn $n arrives") or last;
+}
+# what it read is reported when it ends at the latest
+$node->kill_worker('sync', 'TERM');
+my $read = $node->sql(q{SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_all_tables WHERE relid = 'angles.queue_entries'::regclass});
+cmp_ok($read, '<', 2000 * ((now_ms() - $begin) / 200 + 5), 'J6: a link with nothing to send is not walked in each turn');
+# what comes for it right after such a look is not forgotten
+$node->sql("UPDATE t SET title = 'last' WHERE id = 1");
+wait_for(sub { (pages($node, $sim, 't'))[0]{title} eq 'last' }, 'J6: a worker looks at the other link');
+$node->sql("UPDATE b SET title = 'last' WHERE id = 1");
+wait_for(sub { (pages($node, $sim, 'b'))[0]{title} eq 'last' }, 'J6: and sends for this one soon afterwards', 5);
+$node->sql(q{DELETE FROM angles.queue_entries WHERE state = 'parked'});
+
 done_testing();
