@@ -181,6 +181,7 @@ typedef struct MarkState
 {
 	bool		known;			/* it was ours in this life, or cannot be read */
 	bool		recorded;		/* ... and its epoch stands in angles.links */
+	bool		owed;			/* ... or is to stand there once a session lets go of the link */
 	bool		flying;			/* a request about it is under way */
 	int			failures;		/* in a row */
 	int64		requests;		/* those of the link when it was read last */

@@ -23,6 +23,10 @@
 /* So much of the identity stands in a mark. */
 #define OWNER_LEN 16
 
+/* Epochs that stand in angles.links for none: to be taken over, and cannot be marked. */
+#define NOT_MARKED (-1)
+#define UNMARKABLE 0
+
 /* Whether a link has something to send is asked no more often than this: many entries may not. */
 #define ASK_AGAIN_US INT64CONST(200000)
 
@@ -35,8 +39,9 @@ typedef enum MarkStep
 static void look_at_mark(Engine *engine, Link *link, JsonbContainer *source);
 static bool read_mark(const Link *link, const char *description, int64 *epoch, char *owner);
 static bool has_entries(const Link *link);
-static bool was_written(const Link *link, bool *written);
+static bool lock_mark(const Link *link, int64 *epoch);
 static void write_mark(Engine *engine, Link *link, JsonbContainer *source, int64 epoch);
+static void record_mark(Engine *engine, const Link *link, int64 epoch);
 static void mark_is_ours(Engine *engine, const Link *link, int64 epoch);
 static void raise_own_epoch(int64 epoch);
 static void cannot_mark(Engine *engine, const Link *link, const char *why);
@@ -98,12 +103,12 @@ angles_mark_step(Engine *engine)
 		if (mark->recorded && !link->marked)
 			angles_mark_forget(engine, link->id);
 		if (!angles_link_sends(link) || mark->flying ||
-			(mark->known && counts->requests == mark->requests))
+			(mark->known && !mark->owed && counts->requests == mark->requests))
 			continue;
 		if (mark->due_us > now)
 		{
 			/* nothing is sent for this link before; a repeated look comes with what is sent */
-			if (!mark->known)
+			if (!mark->known || mark->owed)
 			{
 				engine->setup_pending = true;
 				engine->setup_due_us = Min(engine->setup_due_us, mark->due_us);
@@ -143,7 +148,6 @@ angles_mark_settle(Engine *engine, Action *action)
 	switch (answer->verdict)
 	{
 		case NOTION_DONE:
-			mark->failures = 0;
 			mark->due_us = angles_clock_mono_us() + (int64) angles_guc_sweep_interval * 1000;
 			if (action->step == MARK_READ)
 				look_at_mark(engine, link, &answer->json->root);
@@ -226,9 +230,9 @@ look_at_mark(Engine *engine, Link *link, JsonbContainer *source)
 	char		owner[OWNER_LEN + 1];
 	bool		found;
 	bool		mine;
-	bool		written;
+	int64		written;
 
-	if (!was_written(link, &written))
+	if (!lock_mark(link, &written))
 	{
 		try_later(&angles_counts(engine, link->id)->mark, -1);
 		return;
@@ -238,7 +242,7 @@ look_at_mark(Engine *engine, Link *link, JsonbContainer *source)
 	mine = found && strncmp(owner, me, OWNER_LEN) == 0;
 	if (found && mine && epoch == own)
 		mark_is_ours(engine, link, epoch);
-	else if (found && written && !mine && epoch >= own)
+	else if (found && written != NOT_MARKED && !mine && epoch >= own)
 	{
 		ereport(LOG,
 				(errmsg("another server has taken over the sync of table %s",
@@ -274,20 +278,26 @@ read_mark(const Link *link, const char *description, int64 *epoch, char *owner)
 	return true;
 }
 
-/* Sees whether this server has written the mark before. Returns false when the link is locked. */
+/*
+ * Locks the link's row and reads the epoch that this server wrote last, NOT_MARKED for none.
+ * Returns false when a session has it.
+ */
 static bool
-was_written(const Link *link, bool *written)
+lock_mark(const Link *link, int64 *epoch)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(link->id)};
+	Datum		datum;
+	bool		isnull;
 
 	if (angles_spi_exec(&plan,
 						"SELECT mark_epoch FROM angles.links WHERE id = $1"
 						" FOR NO KEY UPDATE SKIP LOCKED",
 						1, types, values, NULL, SPI_OK_SELECT) == 0)
 		return false;
-	*written = angles_spi_text(0, 1, CurrentMemoryContext) != NULL;
+	datum = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	*epoch = isnull ? NOT_MARKED : DatumGetInt64(datum);
 	return true;
 }
 
@@ -320,19 +330,36 @@ write_mark(Engine *engine, Link *link, JsonbContainer *source, int64 epoch)
 static void
 mark_is_ours(Engine *engine, const Link *link, int64 epoch)
 {
-	static SPIPlanPtr plan = NULL;
-	Oid			types[2] = {INT4OID, INT8OID};
-	Datum		values[2] = {Int32GetDatum(link->id), Int64GetDatum(epoch)};
-
-	angles_counts(engine, link->id)->mark.recorded =
-		angles_spi_exec(&plan,
-						"UPDATE angles.links SET mark_epoch = $2 WHERE id IN"
-						" (SELECT id FROM angles.links"
-						"  WHERE id = $1 AND mark_epoch IS DISTINCT FROM $2"
-						"  FOR NO KEY UPDATE SKIP LOCKED)",
-						2, types, values, NULL, SPI_OK_UPDATE) > 0 || link->marked;
+	record_mark(engine, link, epoch);
 	allow(engine, link);
 	angles_alert_close(psprintf("mark:%d", link->id));
+}
+
+/*
+ * Writes the epoch into angles.links. While a session has the link, rows go out all the same, and
+ * the mark is looked at again, ever more seldom.
+ */
+static void
+record_mark(Engine *engine, const Link *link, int64 epoch)
+{
+	static SPIPlanPtr plan = NULL;
+	MarkState  *mark = &angles_counts(engine, link->id)->mark;
+	Oid			types[2] = {INT4OID, INT8OID};
+	Datum		values[2] = {Int32GetDatum(link->id), Int64GetDatum(epoch)};
+	int64		recorded;
+
+	mark->recorded = lock_mark(link, &recorded);
+	mark->owed = !mark->recorded;
+	if (mark->owed)
+	{
+		try_later(mark, -1);
+		return;
+	}
+	mark->failures = 0;
+	/* what was written once can still be read */
+	if (epoch == UNMARKABLE ? recorded == NOT_MARKED : recorded != epoch)
+		angles_spi_exec(&plan, "UPDATE angles.links SET mark_epoch = $2 WHERE id = $1",
+						2, types, values, NULL, SPI_OK_UPDATE);
 }
 
 static void
@@ -353,17 +380,8 @@ raise_own_epoch(int64 epoch)
 static void
 cannot_mark(Engine *engine, const Link *link, const char *why)
 {
-	static SPIPlanPtr plan = NULL;
-	Oid			types[1] = {INT4OID};
-	Datum		values[1] = {Int32GetDatum(link->id)};
-
 	/* nobody has to try again and again */
-	angles_counts(engine, link->id)->mark.recorded =
-		angles_spi_exec(&plan,
-						"UPDATE angles.links SET mark_epoch = 0 WHERE id IN"
-						" (SELECT id FROM angles.links WHERE id = $1 AND mark_epoch IS NULL"
-						"  FOR NO KEY UPDATE SKIP LOCKED)",
-						1, types, values, NULL, SPI_OK_UPDATE) > 0 || link->marked;
+	record_mark(engine, link, UNMARKABLE);
 	allow(engine, link);
 	angles_alert_open(psprintf("mark:%d", link->id), "info",
 					  psprintf("the database of %s in Notion cannot be marked",

@@ -82,4 +82,38 @@ $node->sql("UPDATE b SET title = 'last' WHERE id = 1");
 wait_for(sub { (pages($node, $sim, 'b'))[0]{title} eq 'last' }, 'J6: and sends for this one soon afterwards', 5);
 $node->sql(q{DELETE FROM angles.queue_entries WHERE state = 'parked'});
 
+# ---- a session holds the link's row while the mark is written ----
+
+# a person wiped it out, and it is to be taken over
+sub describe
+{
+	my ($table, @parts) = @_;
+	my $database = $sim->call('GET', '/v1/data_sources/' . source($table))->{parent}{database_id};
+	return $sim->call('PATCH', "/v1/databases/$database", { description => \@parts });
+}
+
+sub text
+{
+	my ($content, %annotations) = @_;
+	my $link = delete $annotations{link};
+	return { type => 'text', text => { content => $content, link => $link ? { url => $link } : undef },
+		(%annotations ? (annotations => \%annotations) : ()) };
+}
+
+describe('t', text('Mine.'));
+$sim->faults({ method => 'PATCH', path => '^/v1/databases/', action => 'delay', ms => 1500, when => 'after', nth => 1 });
+$node->sql(q{UPDATE angles.links SET mark_epoch = NULL WHERE relid = 't'::regclass});
+$node->sql("UPDATE t SET title = 'held' WHERE id = 1");
+wait_for(sub { description('t') =~ /^Mine\..*epoch 2 of/ }, 'J6: the mark is written again');
+my $session = $node->background_psql('postgres');
+$session->query_safe(q{BEGIN; SELECT FROM angles.links WHERE relid = 't'::regclass FOR UPDATE});
+is($node->sql(q{SELECT mark_epoch IS NULL FROM angles.links WHERE relid = 't'::regclass}), 't', 'J6: its answer is not there yet');
+wait_for(sub { (pages($node, $sim, 't'))[0]{title} eq 'held' }, 'J6: rows go out though the link is locked');
+is($node->sql(q{SELECT mark_epoch IS NULL FROM angles.links WHERE relid = 't'::regclass}), 't', 'J6: the epoch could not be recorded');
+$session->query_safe('COMMIT');
+$node->wait_sql(q{SELECT mark_epoch = 2 FROM angles.links WHERE relid = 't'::regclass}, 'J6: it is as soon as the link is free', 10);
+$session->quit;
+$sim->clear_faults;
+drained($node);
+
 done_testing();
