@@ -15,7 +15,10 @@ static NotionVerdict judge_status(const AnglesNetAnswer *answer, NotionAnswer *r
 static NotionVerdict judge_refusal(const char *message);
 static void read_error_body(NotionAnswer *result, JsonbContainer *body);
 static NotionRequest *make_request(const char *method, char *path, StringInfo body, bool writes);
-static char *remove_mark(const char *content, const char *mark, const char *text);
+static bool append_around(StringInfo buf, JsonbContainer *part, int at, const NotionCut *cuts,
+						  int n_cuts, const char *text, int *length);
+static void append_piece(StringInfo buf, const char *content, int length, JsonbContainer *link,
+						 JsonbContainer *looks);
 static void append_properties(StringInfo buf, int n, const NotionProperty *properties);
 static void append_schema(StringInfo buf, List *columns, List *relations);
 
@@ -249,70 +252,81 @@ angles_notion_create_database(const char *parent_page_id, const char *title,
 }
 
 NotionRequest *
-angles_notion_describe_database(const char *database_id, JsonbContainer *before, const char *mark,
-								const char *text)
+angles_notion_describe_database(const char *database_id, JsonbContainer *before,
+								const NotionCut *cuts, int n_cuts, const char *text)
 {
 	StringInfoData body;
 	int			n = before ? JsonContainerSize(before) : 0;
-	bool		first = true;
-	bool		placed = false;
+	int			at = 0;
 
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"description\":[");
 	for (int i = 0; i < n; i++)
 	{
 		JsonbContainer *part = angles_json_element(before, i);
-		JsonbContainer *words = part ? angles_json_get_container(part, "text") : NULL;
-		JsonbContainer *looks = part ? angles_json_get_container(part, "annotations") : NULL;
-		char	   *content = words ? angles_json_get_text(words, "content") : NULL;
+		int			length;
 
-		/* a mention or an equation: what is read is not what may be written */
-		if (content == NULL)
+		if (part == NULL || !append_around(&body, part, at, cuts, n_cuts, text, &length))
 			return NULL;
-		appendStringInfo(&body, "%s{\"type\":\"text\",\"text\":", first ? "" : ",");
-		if (strstr(content, mark) != NULL)
-		{
-			/* Notion may have joined it with what a person wrote */
-			content = placed ? remove_mark(content, mark, "") : remove_mark(content, mark, text);
-			placed = true;
-			appendStringInfoString(&body, "{\"content\":");
-			angles_json_append_string(&body, content);
-			appendStringInfoChar(&body, '}');
-		}
-		else
-			appendStringInfoString(&body, JsonbToCString(NULL, words, 0));
-		if (looks != NULL)
-			appendStringInfo(&body, ",\"annotations\":%s", JsonbToCString(NULL, looks, 0));
-		appendStringInfoChar(&body, '}');
-		first = false;
+		at += length;
 	}
-	if (!placed)
-	{
-		appendStringInfo(&body, "%s{\"type\":\"text\",\"text\":{\"content\":",
-						 first ? "" : ",");
-		angles_json_append_string(&body, text);
-		appendStringInfoString(&body, "}}");
-	}
+	if (n_cuts == 0)
+		append_piece(&body, text, strlen(text), NULL, NULL);
 	appendStringInfoString(&body, "]}");
 	return make_request("PATCH", psprintf("/v1/databases/%s", database_id), &body, true);
 }
 
 /*
- * Returns the content with "text" in place of the sentence that holds the mark: from the first
- * words of "Kept in sync ..." before it to the end of the word after "of" behind it.
+ * Appends a part of a description, whose text is the joined one from "at" on, without the cuts;
+ * "text" stands where the first of them begins. Returns false when it holds more than text.
  */
-static char *
-remove_mark(const char *content, const char *mark, const char *text)
+static bool
+append_around(StringInfo buf, JsonbContainer *part, int at, const NotionCut *cuts, int n_cuts,
+			  const char *text, int *length)
 {
-	const char *at = strstr(content, mark);
-	const char *begin = at;
-	const char *end = at + strlen(mark);
-	int			length = 0;
+	JsonbContainer *words = angles_json_get_container(part, "text");
+	JsonbContainer *looks = angles_json_get_container(part, "annotations");
+	JsonbContainer *link = words ? angles_json_get_container(words, "link") : NULL;
+	char	   *content = words ? angles_json_get_text(words, "content") : NULL;
+	char	   *plain = angles_json_get_text(part, "plain_text");
+	int			done = 0;
 
-	for (const char *p = content; (p = strstr(p, MARK_WORDS)) != NULL && p < at; p++)
-		begin = p;
-	(void) sscanf(end, " epoch %*d of %*[0-9a-f]%n", &length);
-	return psprintf("%.*s%s%s", (int) (begin - content), content, text, end + length);
+	/* a mention or an equation: what is read is not what may be written */
+	if (content == NULL || (plain != NULL && strcmp(plain, content) != 0))
+		return false;
+	*length = strlen(content);
+	for (int i = 0; i < n_cuts; i++)
+	{
+		int			begin = Max(cuts[i].begin - at, 0);
+		int			end = Min(cuts[i].end - at, *length);
+
+		if (begin >= end)
+			continue;
+		append_piece(buf, content + done, begin - done, link, looks);
+		if (i == 0 && cuts[i].begin >= at)
+			append_piece(buf, text, strlen(text), NULL, looks);
+		done = end;
+	}
+	append_piece(buf, content + done, *length - done, link, looks);
+	return true;
+}
+
+/* Appends a part of a rich text array, unless it is empty. */
+static void
+append_piece(StringInfo buf, const char *content, int length, JsonbContainer *link,
+			 JsonbContainer *looks)
+{
+	if (length == 0)
+		return;
+	appendStringInfo(buf, "%s{\"type\":\"text\",\"text\":{\"content\":",
+					 buf->data[buf->len - 1] == '[' ? "" : ",");
+	angles_json_append_string(buf, pnstrdup(content, length));
+	if (link != NULL)
+		appendStringInfo(buf, ",\"link\":%s", JsonbToCString(NULL, link, 0));
+	appendStringInfoChar(buf, '}');
+	if (looks != NULL)
+		appendStringInfo(buf, ",\"annotations\":%s", JsonbToCString(NULL, looks, 0));
+	appendStringInfoChar(buf, '}');
 }
 
 NotionRequest *

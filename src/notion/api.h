@@ -99,16 +99,22 @@ extern NotionRequest *angles_notion_get_database(const char *database_id);
 /* Reads a data source: its properties. */
 extern NotionRequest *angles_notion_get_data_source(const char *data_source_id);
 
-/* What the sentence begins with that holds a mark in a description. */
-#define MARK_WORDS "Kept in sync with"
+/* A part of the joined text of a description, in bytes: from "begin" up to "end". */
+typedef struct NotionCut
+{
+	int			begin;
+	int			end;
+} NotionCut;
 
 /*
- * Writes "text" into the description of a database: in place of the sentence with "mark", else
- * behind what stands there ("before", as a database or data source object shows it, or NULL).
- * Returns NULL when that holds something that cannot be written back as it is.
+ * Writes "text" into the description of a database: in place of the cuts (in order, not
+ * overlapping), else behind what stands there ("before", as a database or data source object
+ * shows it, or NULL). All other text keeps its looks and links, wherever the cuts begin and end.
+ * Returns NULL when it holds something that cannot be written back as it is.
  */
 extern NotionRequest *angles_notion_describe_database(const char *database_id,
-													  JsonbContainer *before, const char *mark,
+													  JsonbContainer *before,
+													  const NotionCut *cuts, int n_cuts,
 													  const char *text);
 
 /* Adds properties to a data source; lists as for angles_notion_create_database(). */

@@ -23,6 +23,10 @@
 /* So much of the identity stands in a mark. */
 #define OWNER_LEN 16
 
+/* A mark is a sentence that begins and ends with these, the marker, and what it says. */
+#define MARK_BEGIN "Kept in sync with"
+#define MARK_END "Do not remove this mark: "
+
 /* Epochs that stand in angles.links for none: to be taken over, and cannot be marked. */
 #define NOT_MARKED (-1)
 #define UNMARKABLE 0
@@ -36,11 +40,24 @@ typedef enum MarkStep
 	MARK_WRITE
 } MarkStep;
 
+/* What a description says; a person may have copied the mark, or another server added one. */
+typedef struct Marks
+{
+	bool		found;			/* at least one that can be read */
+	int64		epoch;			/* the highest of them, and whether this server wrote it */
+	bool		mine;
+	int			n;				/* all of them, read or not: where they stand in the joined text */
+	NotionCut  *cuts;
+} Marks;
+
 static void look_at_mark(Engine *engine, Link *link, JsonbContainer *source);
-static bool read_mark(const Link *link, const char *description, int64 *epoch, char *owner);
+static void read_marks(const Link *link, const char *description, Marks *marks);
+static NotionCut find_mark(const char *text, const char *from, const char *at,
+						   const char *end);
 static bool has_entries(const Link *link);
 static bool lock_mark(const Link *link, int64 *epoch);
-static void write_mark(Engine *engine, Link *link, JsonbContainer *source, int64 epoch);
+static void write_mark(Engine *engine, Link *link, JsonbContainer *source, const Marks *marks,
+					   int64 epoch);
 static void record_mark(Engine *engine, const Link *link, int64 epoch);
 static void mark_is_ours(Engine *engine, const Link *link, int64 epoch);
 static void raise_own_epoch(int64 epoch);
@@ -52,7 +69,7 @@ static void try_later(MarkState *mark, int retry_after_s);
 char *
 angles_mark_text(const Link *link, int64 epoch)
 {
-	return psprintf(MARK_WORDS " PostgreSQL table %s by angles. Do not remove this mark: "
+	return psprintf(MARK_BEGIN " PostgreSQL table %s by angles. " MARK_END
 					"%s epoch " INT64_FORMAT " of %.*s",
 					angles_link_name(link), link->marker, epoch, OWNER_LEN,
 					angles_worker_identity());
@@ -224,31 +241,25 @@ static void
 look_at_mark(Engine *engine, Link *link, JsonbContainer *source)
 {
 	JsonbContainer *description = angles_json_get_container(source, "description");
-	const char *me = angles_worker_identity();
 	int64		own = angles_mark_own_epoch();
-	int64		epoch;
-	char		owner[OWNER_LEN + 1];
-	bool		found;
-	bool		mine;
 	int64		written;
+	Marks		marks;
 
 	if (!lock_mark(link, &written))
 	{
 		try_later(&angles_counts(engine, link->id)->mark, -1);
 		return;
 	}
-	found = description != NULL &&
-		read_mark(link, angles_codec_plain_text(description), &epoch, owner);
-	mine = found && strncmp(owner, me, OWNER_LEN) == 0;
-	if (found && mine && epoch == own)
-		mark_is_ours(engine, link, epoch);
-	else if (found && written != NOT_MARKED && !mine && epoch >= own)
+	read_marks(link, description ? angles_codec_plain_text(description) : "", &marks);
+	if (marks.found && marks.mine && marks.epoch == own)
+		mark_is_ours(engine, link, own);
+	else if (marks.found && written != NOT_MARKED && !marks.mine && marks.epoch >= own)
 	{
 		ereport(LOG,
 				(errmsg("another server has taken over the sync of table %s",
 						angles_link_name(link)),
 				 errdetail("Its epoch is " INT64_FORMAT ", this server's " INT64_FORMAT ".",
-						   epoch, own)));
+						   marks.epoch, own)));
 		engine->superseded = angles_worker_superseded() || engine->superseded;
 		/* somebody adopts just now: nothing is sent for this link until that is decided */
 		angles_mark_forget(engine, link->id);
@@ -257,25 +268,63 @@ look_at_mark(Engine *engine, Link *link, JsonbContainer *source)
 	else
 	{
 		/* taken over by the wish of a person, or of a promotion: it shall be the highest */
-		if (found && epoch >= own)
-			raise_own_epoch(own = epoch + 1);
-		write_mark(engine, link, source, own);
+		if (marks.found && marks.epoch >= own)
+			raise_own_epoch(own = marks.epoch + 1);
+		write_mark(engine, link, source, &marks, own);
 	}
 }
 
-/* Returns whether the description holds the link's mark, with an epoch and its owner. */
-static bool
-read_mark(const Link *link, const char *description, int64 *epoch, char *owner)
+/*
+ * Reads all marks of the link in a description. Its text is joined: a person may have formatted a
+ * part of a mark. Of two with one epoch that of another server counts.
+ */
+static void
+read_marks(const Link *link, const char *description, Marks *marks)
 {
-	const char *mark = strstr(description, link->marker);
-	long long	number;
+	const char *from = description;
+	const char *at;
 
-	if (mark == NULL ||
-		sscanf(mark + strlen(link->marker), " epoch %lld of %" CppAsString2(OWNER_LEN) "[0-9a-f]",
-			   &number, owner) != 2)
-		return false;
-	*epoch = number;
-	return true;
+	memset(marks, 0, sizeof(*marks));
+	marks->cuts = palloc((strlen(description) / strlen(link->marker) + 1) * sizeof(NotionCut));
+	while ((at = strstr(from, link->marker)) != NULL)
+	{
+		const char *end = at + strlen(link->marker);
+		long long	epoch;
+		char		owner[OWNER_LEN + 1];
+		int			length = 0;
+
+		if (sscanf(end, " epoch %lld of %" CppAsString2(OWNER_LEN) "[0-9a-f]%n",
+				   &epoch, owner, &length) == 2)
+		{
+			bool		mine = strncmp(owner, angles_worker_identity(), OWNER_LEN) == 0;
+
+			if (!marks->found || epoch > marks->epoch || (epoch == marks->epoch && !mine))
+			{
+				marks->epoch = epoch;
+				marks->mine = mine;
+			}
+			marks->found = true;
+			end += length;
+		}
+		marks->cuts[marks->n++] = find_mark(description, from, at, end);
+		from = end;
+	}
+}
+
+/* Returns where the sentence stands whose marker is at "at"; nothing before "from" is of it. */
+static NotionCut
+find_mark(const char *text, const char *from, const char *at, const char *end)
+{
+	const char *begin = at;
+	const char *p;
+
+	for (p = from; (p = strstr(p, MARK_BEGIN)) != NULL && p < at; p++)
+		begin = p;
+	/* without its last words it is the sentence of another mark, or a person's */
+	p = strstr(begin, MARK_END);
+	if (p == NULL || p + strlen(MARK_END) != at)
+		begin = at;
+	return (NotionCut) {begin - text, end - text};
 }
 
 /*
@@ -302,7 +351,7 @@ lock_mark(const Link *link, int64 *epoch)
 }
 
 static void
-write_mark(Engine *engine, Link *link, JsonbContainer *source, int64 epoch)
+write_mark(Engine *engine, Link *link, JsonbContainer *source, const Marks *marks, int64 epoch)
 {
 	JsonbContainer *parent = angles_json_get_container(source, "parent");
 	char	   *database = parent ? angles_json_get_text(parent, "database_id") : NULL;
@@ -315,7 +364,7 @@ write_mark(Engine *engine, Link *link, JsonbContainer *source, int64 epoch)
 		action->request =
 			angles_notion_describe_database(angles_notion_parse_id(database),
 											angles_json_get_container(source, "description"),
-											link->marker, angles_mark_text(link, epoch));
+											marks->cuts, marks->n, angles_mark_text(link, epoch));
 	MemoryContextSwitchTo(old);
 	if (action->request == NULL)
 	{

@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use JSON::PP ();
 use Test::More;
 
 use AnglesTest;
@@ -115,5 +116,42 @@ $node->wait_sql(q{SELECT mark_epoch = 2 FROM angles.links WHERE relid = 't'::reg
 $session->quit;
 $sim->clear_faults;
 drained($node);
+
+# ---- a person formats the mark, and writes beside it ----
+
+my ($head, $tail) = description('t') =~ /^Mine\.(.*[0-9a-f]{8}-[0-9a-f]{4}-)(.*)$/;
+ok($tail, 'J6: the mark can be cut in the middle of its uuid');
+describe('t', text('Read me. ', bold => JSON::PP::true), text($head), text($tail, italic => JSON::PP::true),
+	text(' Ask Ann.', link => 'https://example.com/ann'));
+is(scalar parts('t'), 4, 'J6: it stands in two parts of four');
+$node->sql('SELECT angles.adopt()');
+wait_for(sub { description('t') =~ /epoch 3 of/ }, 'J6: a mark in two parts is read and written anew');
+is(() = description('t') =~ /epoch|Kept in sync/g, 2, 'J6: there is one mark');
+my @parts = parts('t');
+is($parts[0]{plain_text} . ($parts[0]{annotations}{bold} ? 'bold' : ''), 'Read me. bold', 'J6: what a person wrote before it stays');
+is("$parts[-1]{plain_text}|$parts[-1]{href}", ' Ask Ann.|https://example.com/ann', 'J6: and what stands behind it');
+
+# one part holds the end of a person's link, the mark, and more of the link
+my ($mark) = description('t') =~ /(Kept in sync.*of [0-9a-f]{16})/;
+describe('t', text("See this $mark and that", link => 'https://example.com/'), text('. End'));
+$node->sql('SELECT angles.adopt()');
+wait_for(sub { description('t') =~ /^See this Kept in sync .*epoch 4 of [0-9a-f]{16} and that\. End$/ }, 'J6: a mark within a link is replaced');
+is(join('|', map { $_->{plain_text} } grep { $_->{href} } parts('t')), 'See this | and that', 'J6: the words of the link stay one');
+$node->wait_sql("SELECT bool_and(state = 'active' AND mark_epoch = 4) FROM angles.links", 'J6: both are marked');
+drained($node);
+
+# two marks, and the sentence of another link
+($mark) = description('t') =~ /(Kept in sync.*of [0-9a-f]{16})/;
+(my $higher = $mark) =~ s/epoch 4 of .*/epoch 9 of ffffffffffffffff/;
+my $uuid = '11111111-2222-3333-4444-555555555555';
+(my $foreign = $mark) =~ s/(mark: )\S+/$1$uuid/;
+describe('t', text("$mark between $foreign $higher behind"));
+$node->kill_worker('sync', 'TERM');
+$node->sql("UPDATE t SET title = 'fenced' WHERE id = 1");
+$node->wait_sql("SELECT fence_reason = 'superseded' FROM angles.identity", 'J6: of two marks the highest counts');
+$node->sql('SELECT angles.adopt()');
+wait_for(sub { description('t') =~ /epoch 10 of/ }, 'J6: it is taken over');
+(my $rest = description('t')) =~ s/Kept in sync[^:]*: (?!$uuid)\S+.*epoch 10 of [0-9a-f]{16}/MARK/;
+is($rest, "MARK between $foreign  behind", 'J6: both marks have gone, and nothing else');
 
 done_testing();
