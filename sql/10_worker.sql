@@ -32,27 +32,53 @@ CREATE TABLE angles.identity (
 	recorded_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	recovery_mark	text NOT NULL,
 	fence_reason	text CHECK (fence_reason IN ('copied', 'recovered', 'superseded')),
-	fenced_since	timestamptz
+	fenced_since	timestamptz,
+	predecessors	text[] NOT NULL DEFAULT '{}'
 );
 COMMENT ON TABLE angles.identity IS 'the server that this database belongs to; another one is fenced until angles.adopt()';
+COMMENT ON COLUMN angles.identity.predecessors IS 'identities before a promotion, while links that somebody holds still carry them';
 INSERT INTO angles.identity (identity, parts, how, recovery_mark)
 	VALUES (angles.identity_now(), angles.identity_parts(), 'created', angles.recovery_mark());
 
+/* Called by the bridge: waits for no session. */
+CREATE FUNCTION angles.identity_follow() RETURNS boolean
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+	AS $body$
+BEGIN
+	PERFORM FROM angles.identity FOR UPDATE SKIP LOCKED;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	/* the marks in Notion are taken over, whatever epoch they show */
+	UPDATE angles.links SET identity = angles.identity_now(), mark_epoch = NULL, push_cursor = NULL, push_done = 0
+		WHERE id IN (SELECT l.id FROM angles.links l, angles.identity i
+			WHERE l.identity = ANY (i.predecessors) FOR NO KEY UPDATE OF l SKIP LOCKED);
+	IF FOUND THEN
+		PERFORM angles.wake();
+	END IF;
+	IF EXISTS (SELECT FROM angles.links l, angles.identity i WHERE l.identity = ANY (i.predecessors)) THEN
+		RETURN false;
+	END IF;
+	UPDATE angles.identity SET predecessors = '{}';
+	RETURN true;
+END
+$body$;
+COMMENT ON FUNCTION angles.identity_follow() IS 'internal: lets links follow a promotion unless somebody holds them; whether all have';
+
+/* 'promoted': the links follow with identity_follow(). */
 CREATE FUNCTION angles.identity_record(new_how text) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 	AS $body$
 BEGIN
 	UPDATE angles.identity SET identity = angles.identity_now(), parts = angles.identity_parts(),
 		epoch = epoch + 1, how = new_how, recorded_at = now(),
-		recovery_mark = angles.recovery_mark(), fence_reason = NULL, fenced_since = NULL;
-	/*
-	 * Nothing is sent before Notion's pages were listed: some may have been made since the copy. The
-	 * marks in Notion are taken over, whatever epoch they show.
-	 */
+		recovery_mark = angles.recovery_mark(), fence_reason = NULL, fenced_since = NULL,
+		predecessors = CASE new_how WHEN 'promoted' THEN predecessors || identity ELSE '{}' END;
+	/* Nothing is sent before Notion's pages were listed: some may have been made since the copy. */
 	UPDATE angles.links SET identity = angles.identity_now(), mark_epoch = NULL,
-		state = CASE WHEN new_how = 'adopted' AND state IN ('pushing', 'active') THEN 'binding' ELSE state END,
+		state = CASE WHEN state IN ('pushing', 'active') THEN 'binding' ELSE state END,
 		push_cursor = NULL, push_done = 0
-		WHERE identity <> angles.identity_now() OR new_how = 'adopted';
+		WHERE new_how = 'adopted';
 END
 $body$;
 COMMENT ON FUNCTION angles.identity_record(text) IS 'internal: makes this server the one that the database and its links belong to';
@@ -356,6 +382,7 @@ GRANT SELECT ON angles.audit_log TO angles_admin;
 
 REVOKE EXECUTE ON FUNCTION
 	angles.identity_now(), angles.identity_parts(), angles.recovery_mark(), angles.identity_record(text),
+	angles.identity_follow(),
 	angles.run_crashed(bigint, bigint), angles.alert_notify(angles.alerts, text),
 	angles.alert_add(text, text, text, text, text),
 	angles.alert_open(text, text, text, text, text), angles.alert_close(text), angles.audit_refuse(),

@@ -49,6 +49,7 @@ static bool shortage_logged = false;
 static int64 shortage_until = 0;
 static int64 next_retry = INT64_MAX;	/* of a run */
 static int64 next_opening = INT64_MAX;	/* of the books: somebody held a part of them */
+static int64 next_settling = INT64_MAX;	/* of the identity, for the same reason */
 static int64 last_sweep = 0;	/* 0: none yet */
 static int	sweeps_to_expiry = 0;
 /* The alert about its deaths; at first unknown, because an earlier bridge may have opened it. */
@@ -121,7 +122,8 @@ run_bridge(void)
 
 		MemoryContextSwitchTo(turn);
 		MemoryContextReset(turn);
-		if (pg_atomic_exchange_u32(&angles_my_slot->look, 0) != 0)
+		if (pg_atomic_exchange_u32(&angles_my_slot->look, 0) != 0 ||
+			angles_clock_mono_us() >= next_settling)
 			look();
 		if (angles_clock_mono_us() >= next_opening)
 			open_books();
@@ -133,7 +135,7 @@ run_bridge(void)
 		}
 		if (angles_clock_mono_us() >= next_sweep())
 			sweep();
-		next = Min(Min(next_retry, next_opening), next_sweep());
+		next = Min(Min(next_retry, next_opening), Min(next_settling, next_sweep()));
 		keep_sync(&next);
 
 		/* a wait for a lock on the way may have taken the latch of a wake-up with it */
@@ -273,6 +275,8 @@ settle_identity(void)
 	angles_worker_recheck();
 	fenced = angles_identity_settle();
 	angles_txn_commit();
+	next_settling = angles_identity_undecided
+		? angles_clock_mono_us() + ANGLES_HELD_RETRY_US : INT64_MAX;
 
 	LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
 	angles_my_slot->fenced = fenced;
@@ -327,12 +331,12 @@ find_work(bool *for_sync, bool *for_bridge)
 	angles_spi_exec(&plan,
 					"SELECT angles.has_work(), EXISTS (SELECT FROM angles.runs "
 					"WHERE (state = 'queued' OR next_attempt_at <= pg_catalog.clock_timestamp()) "
-					"AND id <> ALL ($1)), EXISTS (SELECT FROM angles.links "
-					"WHERE identity <> $2 AND state <> 'unlinked')",
+					"AND id <> ALL ($1)), EXISTS (SELECT FROM angles.links l, angles.identity i "
+					"WHERE l.identity <> ALL (i.predecessors || $2) AND l.state <> 'unlinked')",
 					2, types, values, NULL, SPI_OK_SELECT);
 	foreign_links = strcmp(angles_spi_text(0, 3, CurrentMemoryContext), "t") == 0;
 	/* links of another server come with a dump, after the extension and this process */
-	if (foreign_links != angles_identity_foreign_links || angles_identity_undecided)
+	if (foreign_links != angles_identity_foreign_links)
 		pg_atomic_write_u32(&angles_my_slot->look, 1);
 	*for_sync = strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0;
 	*for_bridge = strcmp(angles_spi_text(0, 2, CurrentMemoryContext), "t") == 0;

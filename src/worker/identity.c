@@ -50,6 +50,7 @@ static bool read_small_file(const char *path, char *buf, size_t size);
 static const char *why_fenced(const char *recorded, const char *recorded_mark,
 							  const char *recorded_reason);
 static void fence(const char *reason);
+static bool links_follow(void);
 static bool look_at_links(void);
 static char *difference(void);
 
@@ -232,11 +233,13 @@ angles_identity_settle(void)
 	static SPIPlanPtr promote_plan = NULL;
 	const char *reason;
 	bool		own_links;
+	bool		following;
 
 	if (angles_spi_exec(&read_plan,
-						"SELECT identity, recovery_mark, fence_reason FROM angles.identity",
-						0, NULL, NULL, NULL, SPI_OK_SELECT) != 1)
+						"SELECT identity, recovery_mark, fence_reason, predecessors <> '{}'"
+						" FROM angles.identity", 0, NULL, NULL, NULL, SPI_OK_SELECT) != 1)
 		elog(ERROR, "angles.identity does not have one row");
+	following = strcmp(angles_spi_text(0, 4, CurrentMemoryContext), "t") == 0;
 	reason = why_fenced(angles_spi_text(0, 1, CurrentMemoryContext),
 						angles_spi_text(0, 2, CurrentMemoryContext),
 						angles_spi_text(0, 3, CurrentMemoryContext));
@@ -255,7 +258,10 @@ angles_identity_settle(void)
 		angles_audit("promote", "server", NULL);
 		ereport(LOG, (errmsg("angles took the identity of a promoted standby")));
 		reason = NULL;
+		following = true;
 	}
+	if (reason == NULL && following)
+		angles_identity_undecided = !links_follow();
 	own_links = look_at_links();
 	if (reason != NULL)
 	{
@@ -315,6 +321,17 @@ fence(const char *reason)
 					  "SELECT angles.adopt() in this database.");
 }
 
+/* After a promotion. Returns whether no link is left that somebody's open transaction holds. */
+static bool
+links_follow(void)
+{
+	static SPIPlanPtr plan = NULL;
+
+	angles_spi_exec(&plan, "SELECT angles.identity_follow()", 0, NULL, NULL, NULL,
+					SPI_OK_SELECT);
+	return strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0;
+}
+
 /* Notes whether links of another server are there; returns whether own ones are. */
 static bool
 look_at_links(void)
@@ -324,9 +341,9 @@ look_at_links(void)
 	Datum		values[1] = {CStringGetTextDatum(angles_worker_identity())};
 
 	angles_spi_exec(&plan,
-					"SELECT count(*) FILTER (WHERE identity <> $1) > 0, "
-					"count(*) FILTER (WHERE identity = $1) > 0 "
-					"FROM angles.links WHERE state <> 'unlinked'",
+					"SELECT count(*) FILTER (WHERE l.identity <> ALL (i.predecessors || $1)) > 0,"
+					" count(*) FILTER (WHERE l.identity = ANY (i.predecessors || $1)) > 0"
+					" FROM angles.links l, angles.identity i WHERE l.state <> 'unlinked'",
 					1, types, values, NULL, SPI_OK_SELECT);
 	angles_identity_foreign_links = strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0;
 	return strcmp(angles_spi_text(0, 2, CurrentMemoryContext), "t") == 0;

@@ -25,7 +25,7 @@ extern bool angles_identity_settle(void);
 /* What angles_identity_settle() last found of links: some were made by another server. */
 extern bool angles_identity_foreign_links;
 
-/* ... and of the identity: somebody's open transaction held it, so it has to be called again. */
+/* ... and that somebody's open transaction held the identity, or links: to be called again. */
 extern bool angles_identity_undecided;
 
 #endif							/* ANGLES_IDENTITY_H */
