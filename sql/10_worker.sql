@@ -23,11 +23,18 @@ CREATE FUNCTION angles.recovery_mark() RETURNS text
 	AS 'MODULE_PATHNAME', 'angles_sql_recovery_mark';
 COMMENT ON FUNCTION angles.recovery_mark() IS 'names the last start of this server with recovery.signal';
 
+CREATE FUNCTION angles.timeline_now() RETURNS bigint
+	LANGUAGE c STRICT STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'angles_sql_timeline_now';
+COMMENT ON FUNCTION angles.timeline_now() IS 'the timeline of this server''s WAL, which each promotion changes';
+
 CREATE TABLE angles.identity (
 	one				boolean PRIMARY KEY DEFAULT true CHECK (one),
 	identity		text NOT NULL,
 	parts			jsonb NOT NULL,
+	timeline		bigint NOT NULL,
 	epoch			bigint NOT NULL DEFAULT 1,
+	since_epoch		bigint NOT NULL DEFAULT 1,
 	how				text NOT NULL CHECK (how IN ('created', 'promoted', 'adopted')),
 	recorded_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	recovery_mark	text NOT NULL,
@@ -36,9 +43,11 @@ CREATE TABLE angles.identity (
 	predecessors	text[] NOT NULL DEFAULT '{}'
 );
 COMMENT ON TABLE angles.identity IS 'the server that this database belongs to; another one is fenced until angles.adopt()';
+COMMENT ON COLUMN angles.identity.timeline IS 'that of the WAL when the identity was recorded: another one means that this server was promoted since';
+COMMENT ON COLUMN angles.identity.since_epoch IS 'the epoch that creation, promotion or adopt() began: links with a lower mark_epoch are to be marked anew';
 COMMENT ON COLUMN angles.identity.predecessors IS 'identities before a promotion, while links that somebody holds still carry them';
-INSERT INTO angles.identity (identity, parts, how, recovery_mark)
-	VALUES (angles.identity_now(), angles.identity_parts(), 'created', angles.recovery_mark());
+INSERT INTO angles.identity (identity, parts, timeline, how, recovery_mark)
+	VALUES (angles.identity_now(), angles.identity_parts(), angles.timeline_now(), 'created', angles.recovery_mark());
 
 /* Called by the bridge: waits for no session. */
 CREATE FUNCTION angles.identity_follow() RETURNS boolean
@@ -49,8 +58,7 @@ BEGIN
 	IF NOT FOUND THEN
 		RETURN false;
 	END IF;
-	/* the marks in Notion are taken over, whatever epoch they show */
-	UPDATE angles.links SET identity = angles.identity_now(), mark_epoch = NULL, push_cursor = NULL, push_done = 0
+	UPDATE angles.links SET identity = angles.identity_now(), push_cursor = NULL, push_done = 0
 		WHERE id IN (SELECT l.id FROM angles.links l, angles.identity i
 			WHERE l.identity = ANY (i.predecessors) FOR NO KEY UPDATE OF l SKIP LOCKED);
 	IF FOUND THEN
@@ -65,15 +73,20 @@ END
 $body$;
 COMMENT ON FUNCTION angles.identity_follow() IS 'internal: lets links follow a promotion unless somebody holds them; whether all have';
 
-/* 'promoted': the links follow with identity_follow(). */
+/*
+ * 'promoted': the links follow with identity_follow(). The marks in Notion are taken over, whatever
+ * epoch they show: since_epoch says so.
+ */
 CREATE FUNCTION angles.identity_record(new_how text) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 	AS $body$
 BEGIN
 	UPDATE angles.identity SET identity = angles.identity_now(), parts = angles.identity_parts(),
-		epoch = epoch + 1, how = new_how, recorded_at = now(),
+		timeline = angles.timeline_now(), epoch = epoch + 1, since_epoch = epoch + 1,
+		how = new_how, recorded_at = now(),
 		recovery_mark = angles.recovery_mark(), fence_reason = NULL, fenced_since = NULL,
-		predecessors = CASE new_how WHEN 'promoted' THEN predecessors || identity ELSE '{}' END;
+		predecessors = CASE new_how WHEN 'promoted'
+			THEN array_remove(predecessors || identity, angles.identity_now()) ELSE '{}' END;
 	/* Nothing is sent before Notion's pages were listed: some may have been made since the copy. */
 	UPDATE angles.links SET identity = angles.identity_now(), mark_epoch = NULL,
 		state = CASE WHEN state IN ('pushing', 'active') THEN 'binding' ELSE state END,
@@ -381,7 +394,7 @@ GRANT SELECT ON angles.identity, angles.runs, angles.alerts, angles.workers TO a
 GRANT SELECT ON angles.audit_log TO angles_admin;
 
 REVOKE EXECUTE ON FUNCTION
-	angles.identity_now(), angles.identity_parts(), angles.recovery_mark(), angles.identity_record(text),
+	angles.identity_now(), angles.identity_parts(), angles.timeline_now(), angles.recovery_mark(), angles.identity_record(text),
 	angles.identity_follow(),
 	angles.run_crashed(bigint, bigint), angles.alert_notify(angles.alerts, text),
 	angles.alert_add(text, text, text, text, text),

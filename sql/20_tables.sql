@@ -42,7 +42,7 @@ CREATE TABLE angles.links (
 	changed_at		timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE angles.links IS 'one row for each table that is or was linked';
-COMMENT ON COLUMN angles.links.mark_epoch IS 'the epoch that this server wrote into the description in Notion; null: to be taken over';
+COMMENT ON COLUMN angles.links.mark_epoch IS 'the epoch that this server wrote into the description in Notion, or could not write; null, or lower than angles.identity.since_epoch: to be taken over';
 COMMENT ON COLUMN angles.links.attnames IS 'what the table''s columns were called, by number, when the link was made or altered last';
 COMMENT ON COLUMN angles.links.attrelid IS 'the oid the table had then; in a restored dump it has another one, and the numbers do not hold';
 SELECT pg_catalog.pg_extension_config_dump('angles.links', '');

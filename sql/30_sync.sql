@@ -202,7 +202,7 @@ CREATE FUNCTION angles.has_work() RETURNS boolean
 		WHERE q.state IN ('ready', 'claimed', 'retry', 'verifying') AND NOT l.paused
 		AND l.data_source_id IS NOT NULL AND l.state <> 'unlinked')
 	OR EXISTS (SELECT FROM angles.links l WHERE NOT l.paused AND (l.state IN ('creating', 'binding', 'pushing')
-		OR l.state = 'active' AND l.mark_epoch IS NULL
+		OR l.state = 'active' AND COALESCE(l.mark_epoch < (SELECT since_epoch FROM angles.identity), true)
 		OR l.state = 'active' AND EXISTS (SELECT FROM angles.reconciles r WHERE r.link_id = l.id)))
 	-- marks of captures that failed, made for instance while there were no workers
 	OR EXISTS (SELECT FROM pg_ls_dir('angles', true, false) f, pg_database d

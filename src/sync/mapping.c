@@ -192,7 +192,7 @@ read_links(void)
 						" r.link_id IS NOT NULL, title,"
 						" marker, parent_id, database_id, data_source_id, filter, on_local_delete,"
 						" mass_limit, key_columns::text[], attrelid,"
-						" mark_epoch IS NOT NULL"
+						" COALESCE(mark_epoch >= (SELECT since_epoch FROM angles.identity), false)"
 						" FROM angles.links l LEFT JOIN angles.reconciles r ON r.link_id = l.id"
 						" WHERE state <> 'unlinked' ORDER BY l.id",
 						0, NULL, NULL, NULL, SPI_OK_SELECT);

@@ -4,9 +4,9 @@
  *
  * A promoted standby cannot reach the primary that it replaces, but both reach Notion. Each link's
  * database carries, in its description, the epoch of the server that syncs it; promotion and
- * angles.adopt() raise it. A server that reads a higher one than its own stops. It is read before
- * a worker sends anything for a link, and, while it sends, once in each angles.sweep_interval.
- * Design, section 8.1.
+ * angles.adopt() raise it. A server that reads a higher one than it knows of stops, even when the
+ * mark names its own identity. It is read before a worker sends anything for a link, and, while it
+ * sends, once in each angles.sweep_interval. Design, section 8.1.
  */
 #include "postgres.h"
 
@@ -26,10 +26,6 @@
 /* A mark is a sentence that begins and ends with these, the marker, and what it says. */
 #define MARK_BEGIN "Kept in sync with"
 #define MARK_END "Do not remove this mark: "
-
-/* Epochs that stand in angles.links for none: to be taken over, and cannot be marked. */
-#define NOT_MARKED (-1)
-#define UNMARKABLE 0
 
 /* Whether a link has something to send is asked no more often than this: many entries may not. */
 #define ASK_AGAIN_US INT64CONST(200000)
@@ -55,10 +51,10 @@ static void read_marks(const Link *link, const char *description, Marks *marks);
 static NotionCut find_mark(const char *text, const char *from, const char *at,
 						   const char *end);
 static bool has_entries(const Link *link);
-static bool lock_mark(const Link *link, int64 *epoch);
+static bool lock_mark(const Link *link, bool *written, int64 *epoch);
 static void write_mark(Engine *engine, Link *link, JsonbContainer *source, const Marks *marks,
 					   int64 epoch);
-static void record_mark(Engine *engine, const Link *link, int64 epoch);
+static void record_mark(Engine *engine, const Link *link, int64 epoch, bool anew);
 static void mark_is_ours(Engine *engine, const Link *link, int64 epoch);
 static void raise_own_epoch(int64 epoch);
 static void cannot_mark(Engine *engine, const Link *link, const char *why);
@@ -70,9 +66,9 @@ char *
 angles_mark_text(const Link *link, int64 epoch)
 {
 	return psprintf(MARK_BEGIN " PostgreSQL table %s by angles. " MARK_END
-					"%s epoch " INT64_FORMAT " of %.*s",
-					angles_link_name(link), link->marker, epoch, OWNER_LEN,
-					angles_worker_identity());
+					"%s timeline " INT64_FORMAT " epoch " INT64_FORMAT " of %.*s",
+					angles_link_name(link), link->marker, angles_worker_timeline(), epoch,
+					OWNER_LEN, angles_worker_identity());
 }
 
 int64
@@ -242,10 +238,11 @@ look_at_mark(Engine *engine, Link *link, JsonbContainer *source)
 {
 	JsonbContainer *description = angles_json_get_container(source, "description");
 	int64		own = angles_mark_own_epoch();
-	int64		written;
+	int64		recorded;
+	bool		written;
 	Marks		marks;
 
-	if (!lock_mark(link, &written))
+	if (!lock_mark(link, &written, &recorded))
 	{
 		try_later(&angles_counts(engine, link->id)->mark, -1);
 		return;
@@ -253,7 +250,9 @@ look_at_mark(Engine *engine, Link *link, JsonbContainer *source)
 	read_marks(link, description ? angles_codec_plain_text(description) : "", &marks);
 	if (marks.found && marks.mine && marks.epoch == own)
 		mark_is_ours(engine, link, own);
-	else if (marks.found && written != NOT_MARKED && !marks.mine && marks.epoch >= own)
+	/* whoever raised it: the promoted standby may have this server's own instance_id */
+	else if (marks.found && written &&
+			 (marks.epoch > Max(own, recorded) || (!marks.mine && marks.epoch >= own)))
 	{
 		ereport(LOG,
 				(errmsg("another server has taken over the sync of table %s",
@@ -289,14 +288,16 @@ read_marks(const Link *link, const char *description, Marks *marks)
 	while ((at = strstr(from, link->marker)) != NULL)
 	{
 		const char *end = at + strlen(link->marker);
+		long long	timeline;
 		long long	epoch;
 		char		owner[OWNER_LEN + 1];
 		int			length = 0;
 
-		if (sscanf(end, " epoch %lld of %" CppAsString2(OWNER_LEN) "[0-9a-f]%n",
-				   &epoch, owner, &length) == 2)
+		if (sscanf(end, " timeline %lld epoch %lld of %" CppAsString2(OWNER_LEN) "[0-9a-f]%n",
+				   &timeline, &epoch, owner, &length) == 3)
 		{
-			bool		mine = strncmp(owner, angles_worker_identity(), OWNER_LEN) == 0;
+			bool		mine = timeline == angles_worker_timeline() &&
+				strncmp(owner, angles_worker_identity(), OWNER_LEN) == 0;
 
 			if (!marks->found || epoch > marks->epoch || (epoch == marks->epoch && !mine))
 			{
@@ -328,25 +329,28 @@ find_mark(const char *text, const char *from, const char *at, const char *end)
 }
 
 /*
- * Locks the link's row and reads the epoch that this server wrote last, NOT_MARKED for none.
- * Returns false when a session has it.
+ * Locks the link's row and reads the epoch that was recorded last, and whether this server did that
+ * since it became the owner. Returns false when a session has it.
  */
 static bool
-lock_mark(const Link *link, int64 *epoch)
+lock_mark(const Link *link, bool *written, int64 *epoch)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(link->id)};
-	Datum		datum;
+	HeapTuple	row;
 	bool		isnull;
 
 	if (angles_spi_exec(&plan,
-						"SELECT mark_epoch FROM angles.links WHERE id = $1"
-						" FOR NO KEY UPDATE SKIP LOCKED",
+						"SELECT COALESCE(l.mark_epoch, 0),"
+						" COALESCE(l.mark_epoch >= i.since_epoch, false)"
+						" FROM angles.links l, angles.identity i WHERE l.id = $1"
+						" FOR NO KEY UPDATE OF l SKIP LOCKED",
 						1, types, values, NULL, SPI_OK_SELECT) == 0)
 		return false;
-	datum = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	*epoch = isnull ? NOT_MARKED : DatumGetInt64(datum);
+	row = SPI_tuptable->vals[0];
+	*epoch = DatumGetInt64(SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &isnull));
+	*written = DatumGetBool(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &isnull));
 	return true;
 }
 
@@ -374,30 +378,33 @@ write_mark(Engine *engine, Link *link, JsonbContainer *source, const Marks *mark
 	}
 	angles_counts(engine, link->id)->mark.flying = true;
 	put_first(engine, action);
+	/* no crash may make this server forget an epoch that others can read: it would fence itself */
+	engine->n_claimed++;
 }
 
 static void
 mark_is_ours(Engine *engine, const Link *link, int64 epoch)
 {
-	record_mark(engine, link, epoch);
+	record_mark(engine, link, epoch, true);
 	allow(engine, link);
 	angles_alert_close(psprintf("mark:%d", link->id));
 }
 
 /*
- * Writes the epoch into angles.links. While a session has the link, rows go out all the same, and
- * the mark is looked at again, ever more seldom.
+ * Writes the epoch into angles.links, "anew" or only where none was written yet. While a session
+ * has the link, rows go out all the same, and the mark is looked at again, ever more seldom.
  */
 static void
-record_mark(Engine *engine, const Link *link, int64 epoch)
+record_mark(Engine *engine, const Link *link, int64 epoch, bool anew)
 {
 	static SPIPlanPtr plan = NULL;
 	MarkState  *mark = &angles_counts(engine, link->id)->mark;
 	Oid			types[2] = {INT4OID, INT8OID};
 	Datum		values[2] = {Int32GetDatum(link->id), Int64GetDatum(epoch)};
 	int64		recorded;
+	bool		written;
 
-	mark->recorded = lock_mark(link, &recorded);
+	mark->recorded = lock_mark(link, &written, &recorded);
 	mark->owed = !mark->recorded;
 	if (mark->owed)
 	{
@@ -405,8 +412,7 @@ record_mark(Engine *engine, const Link *link, int64 epoch)
 		return;
 	}
 	mark->failures = 0;
-	/* what was written once can still be read */
-	if (epoch == UNMARKABLE ? recorded == NOT_MARKED : recorded != epoch)
+	if (anew ? recorded != epoch : !written)
 		angles_spi_exec(&plan, "UPDATE angles.links SET mark_epoch = $2 WHERE id = $1",
 						2, types, values, NULL, SPI_OK_UPDATE);
 }
@@ -429,8 +435,8 @@ raise_own_epoch(int64 epoch)
 static void
 cannot_mark(Engine *engine, const Link *link, const char *why)
 {
-	/* nobody has to try again and again */
-	record_mark(engine, link, UNMARKABLE);
+	/* nobody has to try again and again; what was written once can still be read */
+	record_mark(engine, link, angles_mark_own_epoch(), false);
 	allow(engine, link);
 	angles_alert_open(psprintf("mark:%d", link->id), "info",
 					  psprintf("the database of %s in Notion cannot be marked",

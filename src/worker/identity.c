@@ -15,6 +15,7 @@
 #include <openssl/evp.h>
 
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
 #include "catalog/pg_type.h"
 #include "common/file_perm.h"
 #include "executor/spi.h"
@@ -48,7 +49,7 @@ static void read_mark(char *mark, size_t size);
 static bool write_mark(const char *mark);
 static bool read_small_file(const char *path, char *buf, size_t size);
 static const char *why_fenced(const char *recorded, const char *recorded_mark,
-							  const char *recorded_reason);
+							  const char *recorded_reason, bool same_timeline);
 static void fence(const char *reason);
 static bool links_follow(void);
 static bool look_at_links(void);
@@ -57,6 +58,7 @@ static char *difference(void);
 PG_FUNCTION_INFO_V1(angles_sql_identity_now);
 PG_FUNCTION_INFO_V1(angles_sql_identity_parts);
 PG_FUNCTION_INFO_V1(angles_sql_recovery_mark);
+PG_FUNCTION_INFO_V1(angles_sql_timeline_now);
 
 /* ---- the parts ---- */
 
@@ -223,6 +225,23 @@ angles_sql_recovery_mark(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(parts()->recovery_mark));
 }
 
+int64
+angles_worker_timeline(void)
+{
+	TimeLineID	timeline;
+
+	if (!RecoveryInProgress())
+		return GetWALInsertionTimeLine();
+	(void) GetXLogReplayRecPtr(&timeline);
+	return timeline;
+}
+
+Datum
+angles_sql_timeline_now(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(angles_worker_timeline());
+}
+
 /* ---- the fence ---- */
 
 bool
@@ -236,13 +255,15 @@ angles_identity_settle(void)
 	bool		following;
 
 	if (angles_spi_exec(&read_plan,
-						"SELECT identity, recovery_mark, fence_reason, predecessors <> '{}'"
-						" FROM angles.identity", 0, NULL, NULL, NULL, SPI_OK_SELECT) != 1)
+						"SELECT identity, recovery_mark, fence_reason, predecessors <> '{}',"
+						" timeline = angles.timeline_now() FROM angles.identity",
+						0, NULL, NULL, NULL, SPI_OK_SELECT) != 1)
 		elog(ERROR, "angles.identity does not have one row");
 	following = strcmp(angles_spi_text(0, 4, CurrentMemoryContext), "t") == 0;
 	reason = why_fenced(angles_spi_text(0, 1, CurrentMemoryContext),
 						angles_spi_text(0, 2, CurrentMemoryContext),
-						angles_spi_text(0, 3, CurrentMemoryContext));
+						angles_spi_text(0, 3, CurrentMemoryContext),
+						strcmp(angles_spi_text(0, 5, CurrentMemoryContext), "t") == 0);
 	angles_identity_undecided = false;
 	if (reason != NULL && strcmp(reason, "promoted") == 0)
 	{
@@ -354,7 +375,8 @@ look_at_links(void)
  * else the reason it is fenced for.
  */
 static const char *
-why_fenced(const char *recorded, const char *recorded_mark, const char *recorded_reason)
+why_fenced(const char *recorded, const char *recorded_mark, const char *recorded_reason,
+		   bool same_timeline)
 {
 	/* a fence once seen stays until somebody adopts, whatever comes later */
 	if (recorded_reason != NULL)
@@ -364,8 +386,12 @@ why_fenced(const char *recorded, const char *recorded_mark, const char *recorded
 		if (parts()->recovery_mark[0] != '\0')
 			return "recovered";
 	}
+	/*
+	 * A primary may have the instance_id of its standby. No restart and no crash changes the
+	 * timeline, and other recoveries have left their mark; so this needs no standby.signal.
+	 */
 	if (strcmp(recorded, angles_worker_identity()) == 0)
-		return NULL;
+		return same_timeline ? NULL : "promoted";
 	return parts()->promoted ? "promoted" : "copied";
 }
 

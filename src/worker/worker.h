@@ -86,6 +86,12 @@ extern bool angles_worker_predecessor_died(void);
 extern const char *angles_worker_identity(void);
 
 /*
+ * Returns the timeline of this server's WAL. A promotion changes it, so that two servers of one
+ * identity (angles.instance_id was copied) differ in it afterwards.
+ */
+extern int64 angles_worker_timeline(void);
+
+/*
  * Notes that another server has taken over what this database syncs: it is fenced until
  * angles.adopt(). Inside a transaction, after whose commit angles_worker_exit_fenced() is called.
  * Returns false, with nothing noted, while a session has the row locked.
