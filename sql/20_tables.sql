@@ -104,7 +104,7 @@ CREATE TABLE angles.queue_entries (
 	crashes			integer NOT NULL DEFAULT 0,
 	next_at			timestamptz,
 	deleted			boolean NOT NULL DEFAULT false,
-	decision		text CHECK (decision IN ('approved', 'cycle')),
+	decision		text CHECK (decision IN ('approved', 'hold', 'cycle')),
 	waits_for_link	integer,
 	waits_for_key	text,
 	class			text,
@@ -119,7 +119,7 @@ CREATE INDEX queue_later ON angles.queue_entries (next_at) WHERE state IN ('retr
 CREATE INDEX queue_waiting ON angles.queue_entries (waits_for_link, waits_for_key) WHERE state = 'waiting';
 CREATE SEQUENCE angles.queue_seq;
 COMMENT ON COLUMN angles.queue_entries.deleted IS 'the last thing that was captured of the row is its deletion';
-COMMENT ON COLUMN angles.queue_entries.decision IS 'approved: a person let its deletion go; cycle: it goes without the row that it waited for';
+COMMENT ON COLUMN angles.queue_entries.decision IS 'approved: a person let its deletion go; hold: a person has to; cycle: it goes without the row that it waited for';
 CREATE FUNCTION angles.links_deleted() RETURNS trigger
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 	AS $body$

@@ -14,14 +14,18 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
+#include "utils/timestamp.h"
 
 #include "core/txn.h"
 
+/* Cancels that a user's function may catch. */
+#define PATIENCE 2
+
 static MemoryContext caller_context = NULL;
 
-/* The timer of angles_txn_try_for(), and whether it went off. */
+/* The timer of angles_txn_try_for(), and how often it went off. */
 static TimeoutId limit_timer = MAX_TIMEOUTS;
-static volatile sig_atomic_t limit_passed = false;
+static volatile sig_atomic_t limit_passed = 0;
 
 static void finish_transaction(void);
 static bool must_not_be_kept(const ErrorData *error);
@@ -198,11 +202,11 @@ angles_txn_try_for(void (*fn) (void *arg), void *arg, bool read_only, int timeou
 		error = CopyErrorData();
 		if (timeout_ms > 0)
 			limit_end();
-		if (must_not_be_kept(error) && (timeout_ms <= 0 || !limit_passed))
+		if (must_not_be_kept(error) && (timeout_ms <= 0 || limit_passed == 0))
 			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		if (timeout_ms > 0 && limit_passed && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		if (timeout_ms > 0 && limit_passed > 0 && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			error->message = psprintf("it took longer than %d ms", timeout_ms);
 	}
 	PG_END_TRY();
@@ -218,10 +222,14 @@ angles_txn_try_for(void (*fn) (void *arg), void *arg, bool read_only, int timeou
 static void
 limit_begin(int timeout_ms)
 {
-	limit_passed = false;
+	TimestampTz first;
+
+	limit_passed = 0;
 	if (limit_timer == MAX_TIMEOUTS)
 		limit_timer = RegisterTimeout(USER_TIMEOUT, limit_handler);
-	enable_timeout_after(limit_timer, timeout_ms);
+	/* lint: c-forbidden: the timer of the system is set, which knows its own clock only */
+	first = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	enable_timeout_every(limit_timer, first, timeout_ms);
 }
 
 static void
@@ -229,16 +237,22 @@ limit_end(void)
 {
 	disable_timeout(limit_timer, false);
 	/* it may have fired when all was done already: nobody shall be cancelled for it now */
-	if (limit_passed)
+	if (limit_passed > 0)
 		QueryCancelPending = false;
 }
 
+/*
+ * A user's function can catch a cancel and go on, so it is asked for again and again, and at last
+ * the process ends, which nobody can catch.
+ */
 static void
 limit_handler(void)
 {
-	limit_passed = true;
+	limit_passed++;
 	InterruptPending = true;
 	QueryCancelPending = true;
+	if (limit_passed > PATIENCE)
+		ProcDiePending = true;
 	SetLatch(MyLatch);
 }
 

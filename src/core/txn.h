@@ -64,7 +64,8 @@ extern ErrorData *angles_txn_try(void (*fn) (void *arg), void *arg, bool read_on
 
 /*
  * As angles_txn_try(), and cancels fn after timeout_ms (0: never): that error, of SQLSTATE
- * query_canceled, is kept. Only in a process that is connected to a database.
+ * query_canceled, is kept. Where fn catches it, it is cancelled again after as long, and at last
+ * the process ends. Only in a process that is connected to a database.
  */
 extern ErrorData *angles_txn_try_for(void (*fn) (void *arg), void *arg, bool read_only,
 									 int timeout_ms);

@@ -18,12 +18,15 @@
 #include "sync/engine.h"
 #include "worker/worker.h"
 
+/* Class of an entry whose row was not found at the last look. */
+#define LOOKED_ONCE "absent"
+
 #define ENTRY_COLUMNS \
 	"q.link_id, q.key, q.version, q.priority, q.attempts, q.decision, q.enqueued_at," \
 	" p.page_id, p.state, p.base, p.base_local, p.intent_at, COALESCE(p.lookups, 0), q.seq," \
 	" q.state = 'verifying', q.deleted, p.sent_key," \
 	" EXISTS (SELECT FROM angles.pages d WHERE d.link_id = q.link_id AND d.sent_key = q.key" \
-	"  AND d.key <> q.key), q.tid"
+	"  AND d.key <> q.key), q.tid, q.class = '" LOOKED_ONCE "', q.decision = 'hold'"
 
 /*
  * Keys that one look-up asks for. An answer has at most 100 pages: each key may have been given to
@@ -38,7 +41,7 @@ typedef struct Marks
 	int			n_claimed;
 	RowSet		gone;			/* entries with nothing to do */
 	RowSet		intents;
-	RowSet		later;			/* extras: state, next_at, class, message, hint, */
+	RowSet		later;			/* extras: state, next_at, class, message, hint */
 	RowSet		waiting;		/* extras: link, key, class */
 	RowSet		left;			/* pages out of scope */
 	RowSet		back;			/* pages of rows that are in scope again, as they were */
@@ -260,6 +263,8 @@ take_entry(uint64 row, int64 *seq)
 	entry->sent_key = angles_spi_text(row, 17, cxt);
 	entry->key_in_doubt = DatumGetBool(SPI_getbinval(tuple, desc, 18, &isnull));
 	entry->tid = *(ItemPointer) DatumGetPointer(SPI_getbinval(tuple, desc, 19, &isnull));
+	entry->looked_once = DatumGetBool(SPI_getbinval(tuple, desc, 20, &isnull));
+	entry->hold = DatumGetBool(SPI_getbinval(tuple, desc, 21, &isnull));
 	return entry;
 }
 
@@ -350,7 +355,7 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 	}
 	if (not_there_yet(entry) && plan.kind != PLAN_LOOKUP)
 	{
-		mark_later(marks, entry, "retry", angles_clock_now() + USECS_PER_SEC / 5, "busy",
+		mark_later(marks, entry, "retry", angles_clock_now() + USECS_PER_SEC / 5, LOOKED_ONCE,
 				   "the row was not found; looking once more", NULL);
 		return;
 	}
@@ -390,7 +395,7 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 			add_lookup(engine, marks, link, entry, lookup);
 			break;
 		case PLAN_TRASH:
-			if (!entry->approved && !may_trash(counts, link))
+			if (!entry->approved && (entry->hold || !may_trash(counts, link)))
 			{
 				mark_later(marks, entry, "held", 0, "mass_delete",
 						   "deleted together with many other rows", NULL);
@@ -425,7 +430,7 @@ static bool
 not_there_yet(const Entry *entry)
 {
 	return !entry->found && !entry->deleted && entry->unreadable == NULL &&
-		entry->attempts == 0 && entry->key[0] != '\001';
+		!entry->looked_once && entry->key[0] != '\001';
 }
 
 /*
@@ -609,7 +614,8 @@ write_marks(Engine *engine, Marks *marks)
 					 "DELETE FROM angles.pages p USING unnest($1, $2) AS u (link_id, key)"
 					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
 					 &marks->forgotten, SPI_OK_DELETE);
-	engine->some_wait = engine->some_wait || marks->waiting.n > 0;
+	if (marks->waiting.n > 0)
+		angles_some_wait(engine);
 	if (marks->waiting.n > 0)
 	{
 		Oid			types[5] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,

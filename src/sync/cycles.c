@@ -13,6 +13,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "core/clock.h"
 #include "core/txn.h"
 #include "sync/engine.h"
 
@@ -45,6 +46,14 @@ typedef struct Waiter
 static waiters_hash *read_waiters(void);
 static List *find_circles(waiters_hash *waiters);
 static uint64 smallest_of_circle(waiters_hash *waiters, uint64 start);
+
+void
+angles_some_wait(Engine *engine)
+{
+	if (!engine->some_wait)
+		engine->some_wait_us = angles_clock_mono_us();
+	engine->some_wait = true;
+}
 
 /*
  * Of rows that wait for each other in a circle, one is made without its relation; the others

@@ -42,6 +42,9 @@
  */
 #define ENGINE_PACE_US 2000
 
+/* Rows that wait are looked at for circles after this time, while other rows go on. */
+#define ENGINE_CIRCLES_US (5 * USECS_PER_SEC)
+
 /*
  * A statement writes no more rows than this, as nothing is sent while it runs; with fewer its own
  * price shows.
@@ -66,6 +69,14 @@ typedef enum PageState
 	PAGE_OUT_OF_SCOPE
 } PageState;
 
+/* A key whose page was pushed aside by a rename onto it. */
+typedef struct Displaced
+{
+	int32		link_id;
+	char	   *key;			/* the key it had */
+	char	   *aside;			/* the key it has now */
+} Displaced;
+
 /* A queue entry with all that planning needs. Lives for one transaction. */
 typedef struct Entry
 {
@@ -78,6 +89,8 @@ typedef struct Entry
 	bool		approved;		/* a person approved its deletion */
 	bool		alone;			/* goes without the row it waits for: it closes a circle */
 	bool		deleted;		/* the last thing captured of the row is its deletion */
+	bool		hold;			/* ... among so many that a person decides */
+	bool		looked_once;	/* it was not there when it was read last */
 	bool		key_in_doubt;	/* a page with this key may have been made for another row */
 	bool		was_doubtful;	/* state 'verifying': its look-up is due */
 	TimestampTz enqueued_at;
@@ -240,9 +253,11 @@ typedef struct Engine
 	TimestampTz next_due;		/* of the earliest 'retry' or 'verifying' entry, 0: none */
 	uint64		links_version;	/* for which cursors hold */
 	bool		some_wait;		/* entries wait for others: see whether they do so in a circle */
+	int64		some_wait_us;	/* since then */
 	bool		look;			/* look at log, queue and links at the next occasion */
 	bool		log_is_full;	/* a table of the change log may be emptied as a whole */
 	bool		fold_incomplete;	/* the log may hold more than this transaction took */
+	List	   *displaced;		/* of Displaced *: kept until the log is empty */
 	bool		log_passed_over;	/* a table of the change log was locked by somebody */
 	List	   *marks;			/* of int: links whose marks this transaction acts on */
 	bool		superseded;		/* another server has taken over: leave after the commit */
@@ -331,6 +346,9 @@ extern void angles_action_free(Action *action);
 extern LinkCounts *angles_counts(Engine *engine, int32 link_id);
 
 /* ---- cycles.c ---- */
+
+/* Notes that an entry waits for another one. */
+extern void angles_some_wait(Engine *engine);
 
 /* Lets one of each circle of waiting entries go. When nothing else moves. Needs a transaction. */
 extern void angles_break_cycles(Engine *engine);

@@ -59,15 +59,6 @@ typedef struct LogRows
 	int			max;
 } LogRows;
 
-/* A key whose page was pushed aside by a rename onto it, within this fold. */
-typedef struct Displaced
-{
-	int32		link_id;
-	char	   *key;			/* the key it had */
-	char	   *aside;			/* the key it has now */
-	bool		deleted;		/* its row was deleted before: it never moves on */
-} Displaced;
-
 static BlockNumber position[ANGLES_LOG_TABLES];
 
 static BlockNumber take_part(LogRows *rows, int table, BlockNumber from, BlockNumber end);
@@ -81,7 +72,10 @@ static int	rows_of_transaction(const LogRow *rows, int n, int i);
 static void count_deletes(LogRow *rows, int n);
 static int	last_deletes(int32 link_id, LogRow **of_link, LogRow *rows, int n);
 static int	compare_keys(const void *a, const void *b);
-static void rename_key(Engine *engine, const LogRow *row, List **displaced, LogRow *rows, int i);
+static void rename_key(Engine *engine, const LogRow *row, LogRow *rows, int i);
+static char *take_displaced(Engine *engine, const LogRow *row);
+static void displace(Engine *engine, const LogRow *row, const char *aside);
+static void forget_displaced(Engine *engine);
 static void move_key(Engine *engine, int32 link_id, const char *from, const char *to);
 static void truncated(Engine *engine, int32 link_id);
 static void decided(Engine *engine, const LogRow *row);
@@ -131,6 +125,8 @@ angles_fold(Engine *engine)
 	if (rows.n > 0)
 		qsort(rows.rows, rows.n, sizeof(LogRow), compare_rows);
 	fold_rows(engine, rows.rows, rows.n);
+	if (!more)
+		forget_displaced(engine);
 	if (angles_changelog_new_marks())
 		angles_changelog_marks(take_mark, engine);
 	engine->fold_incomplete = more || engine->log_passed_over;
@@ -235,7 +231,6 @@ static void
 fold_rows(Engine *engine, LogRow *rows, int n)
 {
 	RowSet		set = {0};
-	List	   *displaced = NIL;
 	bool		bulk = false;
 
 	count_deletes(rows, n);
@@ -265,7 +260,7 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 				break;
 			case ANGLES_OP_REKEY:
 				enqueue(engine, &set);
-				rename_key(engine, &rows[i], &displaced, rows, i);
+				rename_key(engine, &rows[i], rows, i);
 				break;
 			case ANGLES_OP_TRUNCATE:
 				enqueue(engine, &set);
@@ -395,9 +390,11 @@ enqueue(Engine *engine, RowSet *set)
 		values[2 + i] = angles_rows_extra(set, i);
 	angles_spi_exec(&plan,
 					"INSERT INTO angles.queue_entries AS q"
-					" (link_id, key, seq, priority, state, enqueued_at, deleted, class, message)"
+					" (link_id, key, seq, priority, state, enqueued_at, deleted, decision, class,"
+					"  message)"
 					" SELECT s.link_id, s.key, nextval('angles.queue_seq'), s.priority, s.state,"
-					"  s.at, s.deleted, CASE s.state WHEN 'held' THEN 'mass_delete' END,"
+					"  s.at, s.deleted, CASE s.state WHEN 'held' THEN 'hold' END,"
+					"  CASE s.state WHEN 'held' THEN 'mass_delete' END,"
 					"  CASE s.state WHEN 'held' THEN 'deleted together with many other rows' END"
 					" FROM (SELECT u.link_id, u.key, min(u.at::timestamptz) AS at, min(u.n) AS n,"
 					"   min(u.priority::int2) AS priority,"
@@ -407,7 +404,7 @@ enqueue(Engine *engine, RowSet *set)
 					"   AS u (link_id, key, at, state, deleted, priority, n)"
 					"  GROUP BY u.link_id, u.key ORDER BY min(u.n)) s"
 					" ON CONFLICT (link_id, key) DO UPDATE SET version = q.version + 1,"
-					"  deleted = EXCLUDED.deleted, decision = NULL,"
+					"  deleted = EXCLUDED.deleted, decision = EXCLUDED.decision,"
 					"  priority = LEAST(q.priority, EXCLUDED.priority),"
 					"  state = CASE WHEN q.state IN ('parked', 'held', 'waiting')"
 					"   OR EXCLUDED.state = 'held' AND q.state = 'ready' THEN EXCLUDED.state"
@@ -416,6 +413,7 @@ enqueue(Engine *engine, RowSet *set)
 					"   THEN EXCLUDED.seq ELSE q.seq END,"
 					"  attempts = CASE q.state WHEN 'parked' THEN 0 ELSE q.attempts END,"
 					"  class = CASE WHEN q.state IN ('parked', 'held', 'waiting')"
+					"   OR q.class = 'absent'"
 					"   THEN EXCLUDED.class ELSE q.class END,"
 					"  message = CASE WHEN q.state IN ('parked', 'held', 'waiting')"
 					"   THEN EXCLUDED.message ELSE q.message END",
@@ -432,25 +430,13 @@ enqueue(Engine *engine, RowSet *set)
  * aside under a name no row has.
  */
 static void
-rename_key(Engine *engine, const LogRow *row, List **displaced, LogRow *rows, int i)
+rename_key(Engine *engine, const LogRow *row, LogRow *rows, int i)
 {
 	static SPIPlanPtr occupied = NULL;
 	Oid			types[2] = {INT4OID, TEXTOID};
 	Datum		values[2] = {Int32GetDatum(row->link_id), CStringGetTextDatum(row->new_key)};
-	const char *from = row->key;
-	ListCell   *lc;
+	const char *from = take_displaced(engine, row);
 
-	foreach(lc, *displaced)
-	{
-		Displaced  *d = (Displaced *) lfirst(lc);
-
-		if (d->link_id == row->link_id && !d->deleted && strcmp(d->key, row->key) == 0)
-		{
-			from = d->aside;
-			d->deleted = true;
-			break;
-		}
-	}
 	if (angles_spi_exec(&occupied,
 						"SELECT COALESCE(p.page_id::text, gen_random_uuid()::text),"
 						" p.state = 'trashed' OR COALESCE(q.deleted, false)"
@@ -458,20 +444,72 @@ rename_key(Engine *engine, const LogRow *row, List **displaced, LogRow *rows, in
 						" WHERE p.link_id = $1 AND p.key = $2",
 						2, types, values, NULL, SPI_OK_SELECT) > 0)
 	{
-		Displaced  *d = palloc0(sizeof(Displaced));
+		char	   *aside = psprintf("\001gone:%s", angles_spi_text(0, 1, CurrentMemoryContext));
+		bool		deleted = strcmp(angles_spi_text(0, 2, CurrentMemoryContext), "t") == 0;
 
-		d->link_id = row->link_id;
-		d->key = row->new_key;
-		d->aside = psprintf("\001gone:%s", angles_spi_text(0, 1, CurrentMemoryContext));
-		d->deleted = strcmp(angles_spi_text(0, 2, CurrentMemoryContext), "t") == 0;
-		for (int j = 0; j < i; j++)
-			if (rows[j].link_id == row->link_id && rows[j].op == ANGLES_OP_DELETE &&
-				strcmp(rows[j].key, row->new_key) == 0)
-				d->deleted = true;
-		*displaced = lappend(*displaced, d);
-		move_key(engine, row->link_id, row->new_key, d->aside);
+		/* a row that was deleted before never moves on */
+		for (int j = 0; j < i && !deleted; j++)
+			deleted = rows[j].link_id == row->link_id && rows[j].op == ANGLES_OP_DELETE &&
+				strcmp(rows[j].key, row->new_key) == 0;
+		if (!deleted)
+			displace(engine, row, aside);
+		move_key(engine, row->link_id, row->new_key, aside);
 	}
 	move_key(engine, row->link_id, from, row->new_key);
+}
+
+/* Returns the key under which the page of the renamed row is: it may have been pushed aside. */
+static char *
+take_displaced(Engine *engine, const LogRow *row)
+{
+	ListCell   *lc;
+
+	foreach(lc, engine->displaced)
+	{
+		Displaced  *d = (Displaced *) lfirst(lc);
+
+		if (d->link_id == row->link_id && strcmp(d->key, row->key) == 0)
+		{
+			char	   *aside = pstrdup(d->aside);
+
+			engine->displaced = foreach_delete_current(engine->displaced, lc);
+			pfree(d->key);
+			pfree(d->aside);
+			pfree(d);
+			return aside;
+		}
+	}
+	return row->key;
+}
+
+/* The rest of a large transaction may be folded later: its rows go on from where they are. */
+static void
+displace(Engine *engine, const LogRow *row, const char *aside)
+{
+	MemoryContext old = MemoryContextSwitchTo(engine->context);
+	Displaced  *d = palloc(sizeof(Displaced));
+
+	d->link_id = row->link_id;
+	d->key = pstrdup(row->new_key);
+	d->aside = pstrdup(aside);
+	engine->displaced = lappend(engine->displaced, d);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+forget_displaced(Engine *engine)
+{
+	ListCell   *lc;
+
+	foreach(lc, engine->displaced)
+	{
+		Displaced  *d = (Displaced *) lfirst(lc);
+
+		pfree(d->key);
+		pfree(d->aside);
+	}
+	list_free_deep(engine->displaced);
+	engine->displaced = NIL;
 }
 
 static void
@@ -551,13 +589,15 @@ truncated(Engine *engine, int32 link_id)
 
 	n = angles_spi_exec(&plan,
 						"INSERT INTO angles.queue_entries AS q (link_id, key, seq, priority, state,"
-						"  enqueued_at, deleted, class, message)"
+						"  enqueued_at, deleted, decision, class, message)"
 						" SELECT link_id, key, nextval('angles.queue_seq'), 1, 'held', now(),"
-						"  true, 'mass_delete', 'TRUNCATE' FROM angles.pages"
-						" WHERE link_id = $1 AND state = 'live'"
+						"  true, 'hold', 'mass_delete', 'TRUNCATE' FROM angles.pages"
+						/* a page that may be there, or is just being made, as well */
+						" WHERE link_id = $1 AND state IN ('live', 'intent')"
 						" ON CONFLICT (link_id, key) DO UPDATE SET version = q.version + 1,"
-						"  deleted = true, decision = NULL,"
-						"  state = CASE q.state WHEN 'claimed' THEN q.state ELSE 'held' END,"
+						"  deleted = true, decision = 'hold',"
+						"  state = CASE WHEN q.state IN ('claimed', 'verifying') THEN q.state"
+						"   ELSE 'held' END,"
 						"  class = 'mass_delete', message = 'TRUNCATE'",
 						1, types, values, NULL, SPI_OK_INSERT);
 	if (n > 0)
@@ -625,7 +665,7 @@ close_mass_delete(int32 link_id)
 static void
 unlinked(Engine *engine, const LogRow *row)
 {
-	static const char *const alerts[] = {"link", "setup", "unreadable", "mass_delete"};
+	static const char *const alerts[] = {"link", "setup", "unreadable", "mass_delete", "killer"};
 	static SPIPlanPtr gone = NULL;
 	static SPIPlanPtr compares = NULL;
 	static SPIPlanPtr freed = NULL;

@@ -22,6 +22,7 @@
 #include "core/json.h"
 #include "core/txn.h"
 #include "sync/engine.h"
+#include "worker/worker.h"
 
 /* Reads of a batch that may run into angles.row_read_timeout. */
 #define LONG_READS 3
@@ -105,7 +106,9 @@ load_parts(Link *link, int n, Entry **entries, ErrorData **errors, int *patience
 			entries[i]->not_read = true;
 		return NULL;
 	}
+	angles_worker_reading(link->id);
 	error = angles_txn_try_for(load_job, &job, true, angles_guc_row_read_timeout);
+	angles_worker_reading(0);
 	if (error == NULL)
 		return NULL;
 	if (angles_load_is_busy(error))

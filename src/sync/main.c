@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -29,6 +30,7 @@
 extern PGDLLEXPORT void angles_sync_main(Datum main_arg);
 
 static Engine *engine_start(void);
+static void pause_killer(void);
 static void read_token(Engine *engine);
 static bool exchange(Engine *engine, long *sending_wait);
 static void take_answers(Engine *engine, dlist_head *arrived);
@@ -37,7 +39,7 @@ static void read_answer(Engine *engine, Action *action);
 static bool send_again_later(Engine *engine, Action *action);
 static void note_health(Engine *engine, const NotionAnswer *answer);
 static bool database_has_work(Engine *engine);
-static bool nothing_moves(const Engine *engine);
+static bool circles_are_due(const Engine *engine);
 static bool has_token(const Engine *engine);
 static void work_in_database(Engine *engine);
 static void report_connection(Engine *engine);
@@ -125,8 +127,37 @@ engine_start(void)
 	angles_worker_recheck();
 	angles_links_refresh();
 	angles_claim_take_over(engine);
+	pause_killer();
 	angles_txn_commit();
 	return engine;
+}
+
+/*
+ * A filter or policy that no cancel ends has ended the worker before this one: its link stands
+ * still, so that the others go on. Where a session has the link locked, the next life may do it.
+ */
+static void
+pause_killer(void)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(angles_worker_died_reading())};
+	Link	   *link = angles_link_find(DatumGetInt32(values[0]));
+
+	if (link == NULL)
+		return;
+	angles_spi_exec(&plan,
+					"UPDATE angles.links SET paused = true,"
+					" pause_reason = 'the worker died while it read its rows'"
+					" WHERE id IN (SELECT id FROM angles.links WHERE id = $1"
+					"  FOR NO KEY UPDATE SKIP LOCKED)",
+					1, types, values, NULL, SPI_OK_UPDATE);
+	angles_alert_open(psprintf("killer:%d", link->id), "critical",
+					  psprintf("the sync worker died while it read rows of %s; the link is paused",
+							   angles_link_name(link)),
+					  "A filter or a policy of row security may not let itself be cancelled.",
+					  psprintf("Correct it, then SELECT angles.resume(%s).",
+							   quote_literal_cstr(angles_link_name(link))));
 }
 
 /* As long as the flag is not taken, those who commit do not even signal. */
@@ -328,7 +359,7 @@ database_has_work(Engine *engine)
 	if (engine->setup_pending && angles_clock_mono_us() >= engine->setup_due_us &&
 		engine->n_ready == 0)
 		return true;
-	if (engine->some_wait && nothing_moves(engine))
+	if (engine->some_wait && circles_are_due(engine))
 		return true;
 	for (int priority = 0; priority < 2; priority++)
 		if (engine->more[priority] && angles_claim_has_room(engine, priority))
@@ -337,11 +368,15 @@ database_has_work(Engine *engine)
 		engine->next_due <= angles_clock_now();
 }
 
-/* Whether no request is planned, under way, or answered and not settled. */
+/*
+ * Rows that wait for each other are looked for when no request is planned, under way, or answered
+ * and not settled; under steady traffic, when they have waited for some time.
+ */
 static bool
-nothing_moves(const Engine *engine)
+circles_are_due(const Engine *engine)
 {
-	return engine->n_ready == 0 && engine->n_flying == 0 && engine->n_done == 0;
+	return (engine->n_ready == 0 && engine->n_flying == 0 && engine->n_done == 0) ||
+		angles_clock_mono_us() - engine->some_wait_us >= ENGINE_CIRCLES_US;
 }
 
 /* Whether there is a token that Notion has not refused. */
@@ -381,7 +416,7 @@ work_in_database(Engine *engine)
 		angles_setup_step(engine);
 		angles_links_refresh();
 		angles_mark_step(engine);
-		if (engine->some_wait && nothing_moves(engine))
+		if (engine->some_wait && circles_are_due(engine))
 			angles_break_cycles(engine);
 		angles_claim(engine);
 	}
@@ -453,6 +488,8 @@ report_links(void)
 		char	   *name = angles_link_name(link);
 		StringInfoData columns;
 
+		if (!link->paused)
+			angles_alert_close(psprintf("killer:%d", link->id));
 		initStringInfo(&columns);
 		for (int i = 0; link->problem == NULL && i < link->n_columns; i++)
 			if (link->columns[i].problem != NULL)

@@ -147,7 +147,7 @@ settle_done(Engine *engine, Outcome *out, Action *action)
 	angles_rows_add(&out->done, action->link_id, action->key);
 	if (action->then_key != NULL)
 	{
-		engine->some_wait = true;
+		angles_some_wait(engine);
 		angles_rows_text(&out->done, 0, psprintf("%d", action->then_link));
 		angles_rows_text(&out->done, 1, action->then_key);
 	}
@@ -570,7 +570,7 @@ write_done(Engine *engine, Outcome *out)
 						"  waits_for_link = d.then_link::int4, waits_for_key = d.then_key,"
 						"  message = CASE WHEN d.then_key IS NOT NULL THEN " OPEN_RELATION " END,"
 						"  class = CASE WHEN d.then_key IS NOT NULL THEN 'relation' END,"
-						"  decision = NULL,"
+						"  decision = CASE q.decision WHEN 'hold' THEN 'hold' END,"
 						"  seq = nextval('angles.queue_seq'), attempts = 0, crashes = 0,"
 						"  generation = NULL, claimed_version = NULL"
 						" FROM unnest($1, $2, $3, $4) AS d (link_id, key, then_link, then_key)"

@@ -353,7 +353,9 @@ plan_push(Engine *engine, Link *link)
 						  "The first push waits.",
 						  "Give the table's owner the right to read it, or correct the filter.");
 		angles_counts(engine, link->id)->unreadable = true;
-		put_off(engine, link, 5 * USECS_PER_SEC);
+		/* each try may take as long as reading may: the other tables wait meanwhile */
+		put_off(engine, link, 5 * USECS_PER_SEC +
+				angles_backoff_us(++angles_counts(engine, link->id)->setup_failures, -1));
 		return;
 	}
 	if (keys.n > 0)
@@ -388,13 +390,19 @@ plan_push(Engine *engine, Link *link)
 static ErrorData *
 scan(Link *link, ScanJob *job)
 {
-	ErrorData  *error = angles_txn_try_for(scan_job, job, true, angles_guc_row_read_timeout);
+	ErrorData  *error;
 
+	angles_worker_reading(link->id);
+	error = angles_txn_try_for(scan_job, job, true, angles_guc_row_read_timeout);
+	angles_worker_reading(0);
 	if (error == NULL || angles_load_is_busy(error) || link->scan_all_sql == NULL)
 		return error;
 	job->all = true;
 	job->keys->n = 0;
-	return angles_txn_try_for(scan_job, job, true, angles_guc_row_read_timeout);
+	angles_worker_reading(link->id);
+	error = angles_txn_try_for(scan_job, job, true, angles_guc_row_read_timeout);
+	angles_worker_reading(0);
+	return error;
 }
 
 static void

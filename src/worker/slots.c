@@ -368,6 +368,23 @@ angles_worker_predecessor_died(void)
 	return died;
 }
 
+void
+angles_worker_reading(int32 link_id)
+{
+	/* one writer, and read by his successor only */
+	if (angles_my_place != NULL)
+		angles_my_place->reading = link_id;
+}
+
+int32
+angles_worker_died_reading(void)
+{
+	int32		link_id = angles_my_place->died ? angles_my_place->reading : 0;
+
+	angles_my_place->reading = 0;
+	return link_id;
+}
+
 /* Keeps why a process left and when the next may start. The caller holds the lock. */
 static void
 count_leave(AnglesPlace *place, AnglesLeave why)

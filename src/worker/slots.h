@@ -49,6 +49,7 @@ typedef struct AnglesPlace
 	pg_atomic_uint32 proc;		/* index in ProcGlobal->allProcs + 1; 0: nobody */
 	int			failures;		/* deaths in a row */
 	bool		died;			/* a process that had taken over here ended unasked */
+	int32		reading;		/* the link whose rows it is, or was, reading; 0: none */
 	int64		since_us;		/* start asked for, or came in (monotonic clock) */
 	int64		due_us;			/* not to be started before */
 } AnglesPlace;

@@ -171,4 +171,54 @@ sub lock_timeouts
 	drained($node);
 }
 
+# F8: a filter that catches every cancel and goes on
+{
+	$node->configure('angles.row_read_timeout' => '300ms');
+	$node->sql("CREATE FUNCTION stubborn(int) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN WHILE \$1 = 2 LOOP
+			BEGIN PERFORM pg_catalog.pg_sleep(3600); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP;
+			RETURN true; END';
+		CREATE TABLE k (id int PRIMARY KEY, title text)");
+	link_table($node, 'k', "filter => 'public.stubborn(id)'");
+	$node->sql("INSERT INTO k VALUES (1, 'x'), (2, 'x')");
+	$node->wait_sql("SELECT paused FROM angles.links WHERE relid = 'k'::regclass", 'F8: its link is paused', 60);
+	is($node->sql("SELECT count(*) FROM angles.alerts WHERE closed_at IS NULL AND hint LIKE '%resume(''public.k'')%'"), 1,
+		'F8: an alert tells how to go on');
+	$node->sql("INSERT INTO b VALUES (20001, 'b')");
+	$node->wait_sql("SELECT count(*) = 0 FROM angles.queue WHERE \"table\" = 'b'::regclass", 'b is drained');
+	like(live_keys($node, $sim, 'b'), qr/\b20001\b/, 'F8: a filter that cannot be cancelled stops no other table');
+	$node->sql("CREATE OR REPLACE FUNCTION stubborn(int) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+		SELECT angles.resume('k')");
+	drained($node, 60);
+	is(live_keys($node, $sim, 'k'), '1 2', 'F8: corrected and resumed, it goes on');
+	$node->wait_sql("SELECT count(*) = 0 FROM angles.alerts WHERE closed_at IS NULL AND fingerprint LIKE 'killer%'",
+		'F8: the alert is closed');
+}
+
+# G2: a circle of rows is broken while other rows go on all the time
+{
+	$node->sql(q{CREATE TABLE ca (id int PRIMARY KEY, title text, b int);
+		CREATE TABLE cb (id int PRIMARY KEY, title text, a int REFERENCES ca DEFERRABLE INITIALLY DEFERRED);
+		ALTER TABLE ca ADD FOREIGN KEY (b) REFERENCES cb DEFERRABLE INITIALLY DEFERRED});
+	link_table($node, 'ca');
+	link_table($node, 'cb');
+	$node->sql("SELECT count(*) FROM angles.alter_link('ca')");
+	$node->wait_sql("SELECT state = 'active' FROM angles.links WHERE relid = 'ca'::regclass", 'the other relation');
+	drained($node);
+	$sim->faults({ method => 'PATCH', path => '^/v1/pages', count => 100000, action => 'delay', ms => 300 });
+	# always something under way
+	my $busy = $node->background_psql('postgres');
+	$busy->query_until(qr/begun/, q(\echo begun
+		DO $$ BEGIN FOR i IN 1 .. 400 LOOP UPDATE b SET title = 'b' || i WHERE id BETWEEN 10001 AND 10012; COMMIT;
+			PERFORM pg_sleep(0.05); END LOOP; END $$;
+		\echo ended
+		));
+	$node->sql(q{BEGIN; INSERT INTO ca VALUES (1, 'x', 1); INSERT INTO cb VALUES (1, 'y', 1); COMMIT});
+	wait_for(sub { live_keys($node, $sim, 'ca') eq '1' && live_keys($node, $sim, 'cb') eq '1' },
+		'G2: a circle is broken under steady traffic', 18);
+	cmp_ok($node->sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO%' AND state = 'active'"), '==', 1,
+		'G2: which went on meanwhile');
+	$busy->quit;
+	$sim->clear_faults;
+}
+
 done_testing();
