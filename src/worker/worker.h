@@ -81,8 +81,8 @@ extern bool angles_worker_predecessor_died(void);
 
 /*
  * Notes for the sync worker's successor that it begins (or ends: 0) to read rows of this link,
- * which runs code of users. Returns the link that the worker before this one was reading when it died, 0
- * for none; forgets it. Not known after a crash of the whole server.
+ * which runs code of users. Returns the link that the worker before this one was reading when it
+ * died, 0 for none; forgets it. Not known after a crash of the whole server.
  */
 extern void angles_worker_reading(int32 link_id);
 extern int32 angles_worker_died_reading(void);
