@@ -106,6 +106,18 @@ extern char *angles_codec_to_sql(const AnglesColumn *column, const char *canon, 
 extern void angles_codec_append_schema(StringInfo buf, const AnglesColumn *column,
 									   const char *relation_data_source);
 
+/* Returns a canonical form as Jsonb; raises an error for what is none. */
+extern Jsonb *angles_codec_parse(const char *canon);
+
+/*
+ * Returns the canonical form of a set: a JSON array of the texts, sorted, each once. Sorts texts in
+ * place.
+ */
+extern char *angles_codec_set(char **texts, int n);
+
+/* Returns an option's name in the one case in which Notion compares them. */
+extern char *angles_codec_fold(const char *label);
+
 /* Appends a rich text array for a plain text, cut into pieces of at most 2000 UTF-16 units. */
 extern void angles_codec_append_rich_text(StringInfo buf, const char *text);
 

@@ -22,20 +22,11 @@ extern char *angles_codec_number(double number);
 /* Returns whether the type has text's own input: text, varchar, char, name, citext and the like. */
 extern bool angles_codec_is_text(Oid type);
 
-/* Returns an option's name in the one case in which Notion compares them. */
-extern char *angles_codec_fold(const char *label);
-
-/* Returns a canonical form as Jsonb; raises an error for what is none. */
-extern Jsonb *angles_codec_parse(const char *canon);
-
 /* Returns the length in UTF-16 units, which is how Notion counts. */
 extern int64 angles_codec_utf16_length(const char *text);
 
 /* Returns into how many pieces a text is cut. */
 extern int64 angles_codec_pieces(const char *text);
-
-/* Returns a JSON array of texts, sorted, each once. Sorts texts in place. */
-extern char *angles_codec_set(char **texts, int n);
 
 /* Canonical form of a date, timestamp or timestamptz, or NULL and *problem. */
 extern char *angles_codec_local_date(Oid type, Datum value, char **problem);
