@@ -373,7 +373,7 @@ COMMENT ON FUNCTION angles.adopt() IS 'makes this server the one that the databa
 CREATE FUNCTION angles.workers_in_memory(
 	OUT database oid, OUT state text, OUT bridge_pid integer, OUT sync_pid integer,
 	OUT bridge_failures integer, OUT sync_failures integer, OUT next_start timestamptz,
-	OUT held_by integer, OUT last_error text)
+	OUT held_by integer, OUT last_error text, OUT apply_pid integer, OUT apply_failures integer)
 	RETURNS SETOF record
 	LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
 	AS 'MODULE_PATHNAME', 'angles_sql_workers';
@@ -381,7 +381,7 @@ COMMENT ON FUNCTION angles.workers_in_memory() IS 'internal: see view angles.wor
 
 CREATE VIEW angles.workers AS
 	SELECT d.datname AS database, w.state, w.bridge_pid, w.sync_pid, w.bridge_failures, w.sync_failures,
-		w.next_start, w.held_by, w.last_error
+		w.next_start, w.held_by, w.last_error, w.apply_pid, w.apply_failures
 	FROM angles.workers_in_memory() w JOIN pg_catalog.pg_database d ON d.oid = w.database;
 COMMENT ON VIEW angles.workers IS 'the processes of angles, by database; other databases for members of pg_read_all_stats';
 

@@ -45,6 +45,17 @@
 #define ANGLES_WAIT_EVENT(name) ((uint32) PG_WAIT_EXTENSION)
 #endif
 
+/*
+ * Before 17 a background worker can only connect as a role that may log in. The owner of linked
+ * tables need not.
+ */
+#if PG_VERSION_NUM >= 170000
+#define ANGLES_CONNECT_AS_ROLE BGWORKER_BYPASS_ROLELOGINCHECK
+#else
+#define ANGLES_CONNECT_AS_ROLE 0
+#endif
+#define ANGLES_ROLE_MUST_LOG_IN (ANGLES_CONNECT_AS_ROLE == 0)
+
 /* 16 replaced pg_database_ownercheck() and its kin by object_ownercheck(). */
 #if PG_VERSION_NUM >= 160000
 #include "catalog/pg_database.h"

@@ -18,6 +18,7 @@
 
 #define ANGLES_SECRET_FLAGS (GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_AUTO_FILE)
 
+int			angles_guc_apply_timeout = 30000;
 bool		angles_guc_capture_replica_default = true;
 char	   *angles_guc_http_ca_file = NULL;
 int			angles_guc_http_connect_timeout = 10000;
@@ -35,6 +36,7 @@ char	   *angles_guc_notion_token_file = NULL;
 char	   *angles_guc_notion_url = NULL;
 int			angles_guc_notion_verify_window = 45000;
 char	   *angles_guc_notion_version = NULL;
+int			angles_guc_poll_interval = 5000;
 int			angles_guc_retry_cap = 60000;
 int			angles_guc_retry_initial = 1000;
 int			angles_guc_row_read_timeout = 30000;
@@ -73,6 +75,12 @@ angles_guc_define(void)
 							 "Changes applied by logical replication are sent to Notion when on.",
 							 &angles_guc_capture_replica_default, true,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
+	/* Raise it where triggers on linked tables need longer for a row that was changed in Notion. */
+	DefineCustomIntVariable("angles.apply_timeout",
+							"Longest time to write changes made in Notion into their rows.",
+							"A row that takes longer is tried again later; 0 is no limit.",
+							&angles_guc_apply_timeout, 30000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	define_http();
 	define_notion();
 	define_workers();
@@ -196,6 +204,12 @@ define_workers(void)
 							"Job workers of a database that run at the same time.",
 							NULL, &angles_guc_max_workers, 2, 0, 16,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	/* Raise it to save requests, lower it to see edits in Notion sooner. */
+	DefineCustomIntVariable("angles.poll_interval",
+							"Time between two questions for changes in a Notion data source.",
+							"It stretches so that these requests stay below a fifth of the limit.",
+							&angles_guc_poll_interval, 5000, 100, 3600000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("angles.retry_cap",
 							"Longest delay between two attempts.",
 							NULL, &angles_guc_retry_cap, 60000, 10, 3600000,

@@ -8,6 +8,7 @@
 
 #include "postgres.h"
 
+extern int	angles_guc_apply_timeout;	/* ms */
 extern bool angles_guc_capture_replica_default;
 extern char *angles_guc_http_ca_file;
 extern int	angles_guc_http_connect_timeout;	/* ms */
@@ -25,6 +26,7 @@ extern char *angles_guc_notion_token_file;
 extern char *angles_guc_notion_url;
 extern int	angles_guc_notion_verify_window;	/* ms */
 extern char *angles_guc_notion_version;
+extern int	angles_guc_poll_interval;	/* ms */
 extern int	angles_guc_retry_cap;	/* ms */
 extern int	angles_guc_retry_initial;	/* ms */
 extern int	angles_guc_row_read_timeout;	/* ms */

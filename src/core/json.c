@@ -478,6 +478,16 @@ angles_json_get_container(JsonbContainer *object, const char *name)
 	return value.val.binary.data;
 }
 
+Jsonb *
+angles_json_member(const Jsonb *object, const char *name)
+{
+	JsonbValue	value;
+
+	if (!angles_json_get(unconstify(JsonbContainer *, &object->root), name, &value))
+		return NULL;
+	return JsonbValueToJsonb(&value);
+}
+
 bool
 angles_json_get_bool(JsonbContainer *object, const char *name, bool fallback)
 {

@@ -29,6 +29,9 @@ extern char *angles_json_get_text(JsonbContainer *object, const char *name);
 /* Returns the member "name" when it is an object or array, else NULL. */
 extern JsonbContainer *angles_json_get_container(JsonbContainer *object, const char *name);
 
+/* Returns a member of a JSON object as a value of its own, or NULL when it has none. */
+extern Jsonb *angles_json_member(const Jsonb *object, const char *name);
+
 /* Returns the boolean member "name", or "fallback" when missing or no boolean. */
 extern bool angles_json_get_bool(JsonbContainer *object, const char *name, bool fallback);
 

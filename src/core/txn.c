@@ -91,6 +91,45 @@ angles_txn_abort(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
+int
+angles_txn_pin_values(void)
+{
+	static const char *const pins[][2] = {
+		{"DateStyle", "ISO, YMD"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
+		{"extra_float_digits", "1"}, {"bytea_output", "hex"}, {"xmlbinary", "base64"},
+		{"lc_monetary", "C"}, {"search_path", "pg_catalog, pg_temp"},
+	};
+	int			level = NewGUCNestLevel();
+
+	for (int i = 0; i < (int) lengthof(pins); i++)
+		(void) set_config_option(pins[i][0], pins[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+void
+angles_txn_pin_session(void)
+{
+	static const char *const pins[][2] = {
+		/* in a deadlock the one who notices first gives up: that shall be this session */
+		{"deadlock_timeout", "50ms"},
+		{"lock_timeout", "1s"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"session_replication_role", "origin"},
+		{"row_security", "on"},
+		{"max_parallel_workers_per_gather", "0"},
+		{"max_parallel_maintenance_workers", "0"},
+	};
+
+	/* as the session's own, which is what a SET in a trigger is: the last one counts */
+	for (int i = 0; i < (int) lengthof(pins); i++)
+		SetConfigOption(pins[i][0], pins[i][1], PGC_SUSET, PGC_S_SESSION);
+}
+
 void
 angles_txn_pin_settings(void)
 {

@@ -37,6 +37,19 @@ extern void angles_txn_abort(void);
 extern void angles_txn_pin_settings(void);
 
 /*
+ * Pins, for the life of a background worker, what keeps a session that runs a user's code from
+ * waiting for long or from being something else than a plain session of that user; the settings
+ * that his code may depend on (search_path, DateStyle, ...) stay his.
+ */
+extern void angles_txn_pin_session(void);
+
+/*
+ * Pins the settings that the text of values and the meaning of names depend on until
+ * AtEOXact_GUC(true, what this returns), or the end of the transaction. Works in any process.
+ */
+extern int	angles_txn_pin_values(void);
+
+/*
  * Executes a statement with parameters; NULL in nulls[i] position as SPI ('n' or ' '). The plan is
  * prepared once in a process and kept in *plan. Raises an error unless the result code is
  * "expect"; returns SPI_processed. Parameter types are read at the first call only. The current

@@ -32,6 +32,7 @@
 #include "core/errors.h"
 #include "core/guc.h"
 #include "core/json.h"
+#include "core/txn.h"
 #include "sync/capture.h"
 #include "sync/changelog.h"
 #include "sync/sync.h"
@@ -478,20 +479,12 @@ angles_capture_key_text(HeapTuple tuple, TupleDesc desc, int n, const AttrNumber
 static char *
 one_key_text(const KeyColumn *key, Datum value)
 {
-	static const char *const pins[][2] = {
-		{"DateStyle", "ISO, YMD"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
-		{"extra_float_digits", "1"}, {"bytea_output", "hex"}, {"lc_monetary", "C"},
-		{"search_path", "pg_catalog, pg_temp"},
-	};
 	int			level;
 	char	   *text;
 
 	if (!key->pinned)
 		return OutputFunctionCall((FmgrInfo *) &key->output, value);
-	level = NewGUCNestLevel();
-	for (int i = 0; i < lengthof(pins); i++)
-		(void) set_config_option(pins[i][0], pins[i][1], PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+	level = angles_txn_pin_values();
 	text = OutputFunctionCall((FmgrInfo *) &key->output, value);
 	AtEOXact_GUC(true, level);
 	return text;

@@ -1,8 +1,8 @@
 /*
  * bridge.c
  *		The bridge: one process in each database that has the extension. It keeps the books of runs,
- *		takes requests of sessions, and starts the sync worker when there is something for it. It
- *		never uses the network and never runs code of users.
+ *		takes requests of sessions, and starts the sync worker and apply workers when there is
+ *		something for them. It never uses the network and never runs code of users.
  *
  * An error ends the process; the launcher starts another one after a delay. What matters is in
  * tables and shared memory, so nothing is lost with it.
@@ -44,7 +44,7 @@ extern PGDLLEXPORT void angles_bridge_main(Datum main_arg);
 /* While the server has no free worker process: time between two tries. */
 #define SHORTAGE_RETRY_US INT64CONST(1000000)
 
-static BackgroundWorkerHandle *sync_handle = NULL;
+static BackgroundWorkerHandle *handles[KIND_APPLY + 1];
 static bool shortage_logged = false;
 static int64 shortage_until = 0;
 static int64 next_retry = INT64_MAX;	/* of a run */
@@ -52,11 +52,11 @@ static int64 next_opening = INT64_MAX;	/* of the books: somebody held a part of 
 static int64 next_settling = INT64_MAX;	/* of the identity, for the same reason */
 static int64 last_sweep = 0;	/* 0: none yet */
 static int	sweeps_to_expiry = 0;
-/* The alert about its deaths; at first unknown, because an earlier bridge may have opened it. */
+/* The alerts about their deaths; at first unknown: an earlier bridge may have opened them. */
 static enum
 {
 	ALERT_UNKNOWN, ALERT_CLOSED, ALERT_OPEN
-}			death_alert = ALERT_UNKNOWN;
+}			death_alerts[KIND_APPLY + 1];
 
 static void run_bridge(void);
 static void keep_error(void);
@@ -69,11 +69,13 @@ static void set_content(AnglesContent content);
 static void settle_identity(void);
 static int64 next_sweep(void);
 static void sweep(void);
-static void find_work(bool *for_sync, bool *for_bridge);
-static void keep_sync(int64 *next);
-static bool sync_is_wanted(void);
-static void start_sync(int64 *next);
-static void watch_sync_deaths(void);
+static void find_work(bool *for_sync, bool *for_bridge, bool *for_apply);
+static bool keep_worker(AnglesKind kind, int64 *next);
+static bool is_wanted(AnglesKind kind);
+static bool start_worker(AnglesKind kind, int64 *next);
+static Oid	next_owner(void);
+static void watch_deaths(AnglesKind kind);
+static void stop_workers(void);
 
 void
 angles_bridge_main(Datum main_arg)
@@ -136,7 +138,10 @@ run_bridge(void)
 		if (angles_clock_mono_us() >= next_sweep())
 			sweep();
 		next = Min(Min(next_retry, next_opening), Min(next_settling, next_sweep()));
-		keep_sync(&next);
+		keep_worker(KIND_SYNC, &next);
+		/* that may have waited for a lock: see whether the sync worker was asked for meanwhile */
+		if (keep_worker(KIND_APPLY, &next))
+			continue;
 
 		/* a wait for a lock on the way may have taken the latch of a wake-up with it */
 		if (pg_atomic_read_u32(&angles_my_slot->look) != 0 ||
@@ -159,7 +164,7 @@ look(void)
 	if (OidIsValid(angles_my_extension.oid) && angles_my_extension.oid != found.oid)
 	{
 		/* dropped and made anew: nothing this process knows is worth keeping */
-		angles_slots_stop(&angles_my_slot->sync);
+		stop_workers();
 		angles_leave_to_look_again();
 	}
 	if (!OidIsValid(angles_my_extension.oid))
@@ -227,7 +232,7 @@ settle_extension(void)
 static void
 leave_absent(void)
 {
-	angles_slots_stop(&angles_my_slot->sync);
+	stop_workers();
 	set_content(CONTENT_ABSENT);
 	angles_slots_leave_because(LEAVE_IDLE);
 	proc_exit(0);
@@ -237,7 +242,7 @@ leave_absent(void)
 static void
 wait_for_other_version(const AnglesExtension *found)
 {
-	angles_slots_stop(&angles_my_slot->sync);
+	stop_workers();
 	set_content(CONTENT_SKEW);
 	ereport(LOG,
 			(errmsg("angles does nothing in database %u: extension version %s, library version %s",
@@ -282,8 +287,17 @@ settle_identity(void)
 	angles_my_slot->fenced = fenced;
 	LWLockRelease(&angles_shared->lock);
 	/* one that was started before the fence was seen */
+	if (fenced)
+		angles_slots_stop(&angles_my_slot->apply);
 	if (fenced && !angles_runs_ready())
 		angles_slots_stop(&angles_my_slot->sync);
+}
+
+static void
+stop_workers(void)
+{
+	angles_slots_stop(&angles_my_slot->sync);
+	angles_slots_stop(&angles_my_slot->apply);
 }
 
 /* ---- the safety net ---- */
@@ -301,16 +315,20 @@ sweep(void)
 {
 	bool		for_sync;
 	bool		for_bridge;
+	bool		for_apply;
 
 	last_sweep = angles_clock_mono_us();
 	angles_txn_begin("angles: sweep");
 	angles_worker_recheck();
-	find_work(&for_sync, &for_bridge);
-	watch_sync_deaths();
+	find_work(&for_sync, &for_bridge, &for_apply);
+	watch_deaths(KIND_SYNC);
+	watch_deaths(KIND_APPLY);
 	angles_alerts_catch_up();
 	angles_txn_commit();
 	if (for_sync && !angles_my_slot->fenced)
 		angles_slots_wake_sync(angles_my_slot);
+	if (for_apply && !angles_my_slot->fenced)
+		angles_slots_wake_apply(angles_my_slot);
 	if (for_bridge)
 		pg_atomic_write_u32(&angles_my_slot->runs_wake, 1);
 
@@ -319,7 +337,7 @@ sweep(void)
 }
 
 static void
-find_work(bool *for_sync, bool *for_bridge)
+find_work(bool *for_sync, bool *for_bridge, bool *for_apply)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[2] = {INT8ARRAYOID, TEXTOID};
@@ -332,7 +350,8 @@ find_work(bool *for_sync, bool *for_bridge)
 					"SELECT angles.has_work(), EXISTS (SELECT FROM angles.runs "
 					"WHERE (state = 'queued' OR next_attempt_at <= pg_catalog.clock_timestamp()) "
 					"AND id <> ALL ($1)), EXISTS (SELECT FROM angles.links l, angles.identity i "
-					"WHERE l.identity <> ALL (i.predecessors || $2) AND l.state <> 'unlinked')",
+					"WHERE l.identity <> ALL (i.predecessors || $2) AND l.state <> 'unlinked'), "
+					"EXISTS (SELECT FROM angles.inbox_due)",
 					2, types, values, NULL, SPI_OK_SELECT);
 	foreign_links = strcmp(angles_spi_text(0, 3, CurrentMemoryContext), "t") == 0;
 	/* links of another server come with a dump, after the extension and this process */
@@ -340,64 +359,82 @@ find_work(bool *for_sync, bool *for_bridge)
 		pg_atomic_write_u32(&angles_my_slot->look, 1);
 	*for_sync = strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0;
 	*for_bridge = strcmp(angles_spi_text(0, 2, CurrentMemoryContext), "t") == 0;
+	*for_apply = strcmp(angles_spi_text(0, 4, CurrentMemoryContext), "t") == 0;
 }
 
-/* ---- the sync worker ---- */
+/* ---- its workers ---- */
 
-/* Starts the sync worker when it is wanted and due; lowers *next when it is due later. */
-static void
-keep_sync(int64 *next)
+/*
+ * Starts a worker when it is wanted and due; lowers *next when it is due later. Returns true when
+ * it worked in the database for that.
+ */
+static bool
+keep_worker(AnglesKind kind, int64 *next)
 {
-	AnglesPlace *place = &angles_my_slot->sync;
+	AnglesPlace *place = angles_slots_place(angles_my_slot, kind);
 
 	if (place->state == PLACE_STARTING)
 	{
-		angles_slots_start_failed(place, sync_handle);
-		if (place->state == PLACE_STARTING && sync_handle == NULL)
+		angles_slots_start_failed(place, handles[kind]);
+		if (place->state == PLACE_STARTING && handles[kind] == NULL)
 			*next = Min(*next, place->since_us + ANGLES_START_PATIENCE_US);
 	}
-	if (place->state != PLACE_STARTING && sync_handle != NULL)
+	if (place->state != PLACE_STARTING && handles[kind] != NULL)
 	{
-		pfree(sync_handle);
-		sync_handle = NULL;
+		pfree(handles[kind]);
+		handles[kind] = NULL;
 	}
-	if (place->state != PLACE_EMPTY || !sync_is_wanted())
-		return;
-	if (angles_clock_mono_us() < place->due_us)
-		*next = Min(*next, place->due_us);
-	else
-		start_sync(next);
+	if (place->state != PLACE_EMPTY || !is_wanted(kind))
+		return false;
+	if (angles_clock_mono_us() >= place->due_us)
+		return start_worker(kind, next);
+	*next = Min(*next, place->due_us);
+	return false;
 }
 
 static bool
-sync_is_wanted(void)
+is_wanted(AnglesKind kind)
 {
-	return angles_runs_ready() ||
-		(!angles_my_slot->fenced && pg_atomic_read_u32(&angles_my_slot->sync_wake) != 0);
+	if (kind == KIND_SYNC)
+		return angles_runs_ready() ||
+			(!angles_my_slot->fenced && pg_atomic_read_u32(&angles_my_slot->sync_wake) != 0);
+	return !angles_my_slot->fenced && pg_atomic_read_u32(&angles_my_slot->apply_wake) != 0;
 }
 
-static void
-start_sync(int64 *next)
+static bool
+start_worker(AnglesKind kind, int64 *next)
 {
+	AnglesPlace *place = angles_slots_place(angles_my_slot, kind);
+	Oid			role = InvalidOid;
 	MemoryContext old;
 
 	if (angles_clock_mono_us() < shortage_until)
 	{
 		*next = Min(*next, shortage_until);
-		return;
+		return false;
 	}
 	/* it left because the extension was being changed: wait for the end of that */
-	if (angles_my_slot->sync.left == LEAVE_LOOK_AGAIN)
+	if (place->left == LEAVE_LOOK_AGAIN)
 		look();
+	if (kind == KIND_APPLY)
+	{
+		pg_atomic_exchange_u32(&angles_my_slot->apply_wake, 0);
+		role = next_owner();
+		/* it looks for work itself when it is in */
+		if (!OidIsValid(role))
+			return true;
+	}
 
 	old = MemoryContextSwitchTo(TopMemoryContext);
-	sync_handle = angles_slots_start(angles_my_slot, KIND_SYNC);
+	handles[kind] = angles_slots_start(angles_my_slot, kind, role);
 	MemoryContextSwitchTo(old);
-	if (sync_handle != NULL)
+	if (handles[kind] != NULL)
 	{
 		shortage_logged = false;
-		return;
+		return kind == KIND_APPLY;
 	}
+	if (kind == KIND_APPLY)
+		pg_atomic_write_u32(&angles_my_slot->apply_wake, 1);
 	shortage_until = angles_clock_mono_us() + SHORTAGE_RETRY_US;
 	*next = Min(*next, shortage_until);
 	if (!shortage_logged)
@@ -407,25 +444,60 @@ start_sync(int64 *next)
 						MyDatabaseId),
 				 errhint("Raise max_worker_processes if this lasts.")));
 	shortage_logged = true;
+	return kind == KIND_APPLY;
 }
 
-/* Opens an alert for a sync worker that does not stay alive, and closes it for one that does. */
-static void
-watch_sync_deaths(void)
+/*
+ * Returns the owner of the link whose changes from Notion have waited longest: an apply worker is
+ * connected as him. One as whom no worker stays alive has his turn after the others.
+ */
+static Oid
+next_owner(void)
 {
-	AnglesPlace *place = &angles_my_slot->sync;
+	static SPIPlanPtr plan = NULL;
+	static Oid	last = InvalidOid;
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(angles_my_slot->apply.failures > 0 ? last
+											  : InvalidOid)};
+	bool		isnull;
+
+	angles_txn_begin("angles: whose changes are to be applied");
+	angles_worker_recheck();
+	last = InvalidOid;
+	if (angles_spi_exec(&plan,
+						"SELECT owner FROM angles.inbox_due ORDER BY owner = $1, seen_at LIMIT 1",
+						1, types, values, NULL, SPI_OK_SELECT) > 0)
+		last = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+											  &isnull));
+	angles_txn_commit();
+	return last;
+}
+
+/* Opens an alert for a worker that does not stay alive, and closes it for one that does. */
+static void
+watch_deaths(AnglesKind kind)
+{
+	static const char *const names[] = {NULL, "sync", "apply"};
+	static const char *const hints[] = {
+		NULL, "Look for its error in the server's log.",
+		"Look for its error in the server's log. It connects as the owner of a linked table, who "
+		"must be able to log in."
+	};
+	AnglesPlace *place = angles_slots_place(angles_my_slot, kind);
+	char	   *fingerprint = psprintf("worker.%s", names[kind]);
 	bool		lives = place->state == PLACE_RUNNING &&
 		angles_clock_mono_us() - place->since_us > ANGLES_GOOD_LIFE_US;
 
-	if (place->failures >= DEATHS_TO_ALERT && !lives && death_alert != ALERT_OPEN)
+	if (place->failures >= DEATHS_TO_ALERT && !lives && death_alerts[kind] != ALERT_OPEN)
 	{
-		angles_alert_open("worker.sync", "critical", "the sync worker dies again and again",
-						  NULL, "Look for its error in the server's log.");
-		death_alert = ALERT_OPEN;
+		angles_alert_open(fingerprint, "critical",
+						  psprintf("the %s worker dies again and again", names[kind]),
+						  NULL, hints[kind]);
+		death_alerts[kind] = ALERT_OPEN;
 	}
-	else if ((place->failures == 0 || lives) && death_alert != ALERT_CLOSED)
+	else if ((place->failures == 0 || lives) && death_alerts[kind] != ALERT_CLOSED)
 	{
-		angles_alert_close("worker.sync");
-		death_alert = ALERT_CLOSED;
+		angles_alert_close(fingerprint);
+		death_alerts[kind] = ALERT_CLOSED;
 	}
 }

@@ -1,7 +1,7 @@
 /*
  * enter.c
  *		How a worker of angles comes into its database, makes sure in each transaction that it is
- *		still wanted there, and leaves. Runs in bridges and sync workers.
+ *		still wanted there, and leaves. Runs in bridges, sync and apply workers.
  */
 #include "postgres.h"
 
@@ -44,7 +44,9 @@ AnglesExtension angles_my_extension;
 
 static int64 my_generation = 0;
 
+static void find_own_extension(void);
 static bool lock_only_sync_worker(void);
+static bool take_wake(pg_atomic_uint32 *flag);
 static int64 draw_generation(void);
 
 /* ---- the extension ---- */
@@ -70,6 +72,7 @@ angles_extension_find(AnglesExtension *extension)
 
 		found = true;
 		extension->oid = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
+		extension->owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
 		strlcpy(extension->version, isnull ? "" : TextDatumGetCString(version),
 				sizeof(extension->version));
 	}
@@ -101,34 +104,30 @@ angles_extension_matches(const AnglesExtension *extension)
 void
 angles_enter_database(int kind, Datum main_arg, const char *name)
 {
+	Oid			role;
+
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	/* a SIGHUP between fork and here was not seen */
 	ConfigReloadPending = true;
 
-	angles_slots_enter(kind, main_arg);
+	role = angles_slots_enter(kind, main_arg);
 	BackgroundWorkerInitializeConnectionByOid(pg_atomic_read_u32(&angles_my_slot->dboid),
-											  InvalidOid, 0);
+											  role, OidIsValid(role) ? ANGLES_CONNECT_AS_ROLE : 0);
 	pgstat_report_appname(name);
-	angles_txn_pin_settings();
+	if (kind == KIND_APPLY)
+		angles_txn_pin_session();
+	else
+		angles_txn_pin_settings();
 }
 
 void
 angles_worker_enter_sync(Datum main_arg)
 {
-	bool		good;
-
 	angles_enter_database(KIND_SYNC, main_arg, "angles sync");
-
-	/* the lock without waiting: while somebody drops or alters the extension the bridge waits */
 	StartTransactionCommand();
-	good = angles_extension_find(&angles_my_extension) &&
-		angles_extension_lock(angles_my_extension.oid, AccessShareLock, false) &&
-		angles_extension_find(&angles_my_extension) &&
-		angles_extension_matches(&angles_my_extension);
-	if (!good)
-		angles_leave_to_look_again();
+	find_own_extension();
 	/* quietly, and counted as a death: the other one may need a while to end */
 	if (!lock_only_sync_worker())
 		proc_exit(1);
@@ -138,6 +137,26 @@ angles_worker_enter_sync(Datum main_arg)
 	angles_worker_recheck();
 	my_generation = draw_generation();
 	angles_txn_commit();
+}
+
+void
+angles_worker_enter_apply(Datum main_arg)
+{
+	angles_enter_database(KIND_APPLY, main_arg, "angles apply");
+	StartTransactionCommand();
+	find_own_extension();
+	CommitTransactionCommand();
+}
+
+/* The lock without waiting: while somebody drops or alters the extension the bridge waits. */
+static void
+find_own_extension(void)
+{
+	if (!angles_extension_find(&angles_my_extension) ||
+		!angles_extension_lock(angles_my_extension.oid, AccessShareLock, false) ||
+		!angles_extension_find(&angles_my_extension) ||
+		!angles_extension_matches(&angles_my_extension))
+		angles_leave_to_look_again();
 }
 
 /*
@@ -192,9 +211,42 @@ angles_worker_recheck(void)
 bool
 angles_worker_take_wake(void)
 {
-	/* looked at in every turn of a loop: read before the dearer exchange */
-	return pg_atomic_read_u32(&angles_my_slot->sync_wake) != 0 &&
-		pg_atomic_exchange_u32(&angles_my_slot->sync_wake, 0) != 0;
+	return take_wake(&angles_my_slot->sync_wake);
+}
+
+bool
+angles_worker_take_apply_wake(void)
+{
+	return take_wake(&angles_my_slot->apply_wake);
+}
+
+/* Looked at in every turn of a loop: read before the dearer exchange. */
+static bool
+take_wake(pg_atomic_uint32 *flag)
+{
+	return pg_atomic_read_u32(flag) != 0 && pg_atomic_exchange_u32(flag, 0) != 0;
+}
+
+void
+angles_worker_wake_apply(void)
+{
+	angles_slots_wake_apply(angles_my_slot);
+}
+
+void
+angles_worker_as_owner(void (*fn) (void *arg), void *arg)
+{
+	Oid			role;
+	int			context;
+	int			level;
+
+	GetUserIdAndSecContext(&role, &context);
+	level = angles_txn_pin_values();
+	/* given back by the end of the (sub)transaction should this raise an error */
+	SetUserIdAndSecContext(angles_my_extension.owner, context | SECURITY_LOCAL_USERID_CHANGE);
+	fn(arg);
+	SetUserIdAndSecContext(role, context);
+	AtEOXact_GUC(true, level);
 }
 
 /* ---- leaving ---- */

@@ -10,8 +10,9 @@
 #include "core/compat.h"
 
 /*
- * Signal handlers, the place in the slot, the connection to its database, pinned settings. "kind"
- * is an AnglesKind, "name" goes to application_name.
+ * Signal handlers, the place in the slot, the connection to its database (an apply worker's as the
+ * role it was started for), pinned settings. "kind" is an AnglesKind, "name" goes to
+ * application_name.
  */
 extern void angles_enter_database(int kind, Datum main_arg, const char *name);
 

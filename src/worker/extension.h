@@ -12,6 +12,7 @@
 typedef struct AnglesExtension
 {
 	Oid			oid;
+	Oid			owner;			/* whose angles' own tables are */
 	char		version[64];
 } AnglesExtension;
 

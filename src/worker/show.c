@@ -17,7 +17,7 @@
 #include "worker/slots.h"
 #include "worker/worker.h"
 
-#define COLUMNS 9
+#define COLUMNS 11
 
 static const char *state_of(const AnglesSlot *slot);
 static void put_slot(ReturnSetInfo *result, const AnglesSlot *slot);
@@ -71,6 +71,9 @@ put_slot(ReturnSetInfo *result, const AnglesSlot *slot)
 	nulls[8] = slot->last_error[0] == '\0';
 	if (!nulls[8])
 		values[8] = CStringGetTextDatum(slot->last_error);
+	values[9] = Int32GetDatum(slot->apply.pid);
+	nulls[9] = slot->apply.pid == 0;
+	values[10] = Int32GetDatum(slot->apply.failures);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 

@@ -1,7 +1,7 @@
 /*
  * slots.c
- *		See slots.h. The launcher owns the places of bridges, each bridge the place of its sync
- *		worker; user backends only set flags and latches.
+ *		See slots.h. The launcher owns the places of bridges, each bridge the places of its sync and
+ *		apply workers; user backends only set flags and latches.
  */
 #include "postgres.h"
 
@@ -36,6 +36,7 @@ static AnglesSlot *wake_slot = NULL;	/* of angles_wake_prepare() */
 static Size shared_size(void);
 static void shared_init(void *part);
 static void init_slot(AnglesSlot *slot);
+static void wake(AnglesSlot *slot, pg_atomic_uint32 *flag, AnglesPlace *place);
 static void leave(int code, Datum arg);
 static bool was_told_to_end(void);
 static void count_leave(AnglesPlace *place, AnglesLeave why);
@@ -84,10 +85,12 @@ init_slot(AnglesSlot *slot)
 	pg_atomic_init_u32(&slot->dboid, InvalidOid);
 	pg_atomic_init_u32(&slot->bridge.proc, 0);
 	pg_atomic_init_u32(&slot->sync.proc, 0);
+	pg_atomic_init_u32(&slot->apply.proc, 0);
 	pg_atomic_init_u32(&slot->look, 0);
 	pg_atomic_init_u32(&slot->later_look, 0);
 	pg_atomic_init_u32(&slot->runs_wake, 0);
 	pg_atomic_init_u32(&slot->sync_wake, 0);
+	pg_atomic_init_u32(&slot->apply_wake, 0);
 	for (int i = 0; i < ANGLES_CALLS; i++)
 		pg_atomic_init_u32(&slot->calls[i].cancelled, 0);
 }
@@ -165,6 +168,7 @@ angles_slots_free(AnglesSlot *slot)
 {
 	uint32		bridge_token = slot->bridge.token;
 	uint32		sync_token = slot->sync.token;
+	uint32		apply_token = slot->apply.token;
 
 	pg_atomic_write_u32(&slot->dboid, InvalidOid);
 	memset(slot, 0, sizeof(*slot));
@@ -172,6 +176,22 @@ angles_slots_free(AnglesSlot *slot)
 	/* a process on its way to the old owner must not get in */
 	slot->bridge.token = bridge_token + 1;
 	slot->sync.token = sync_token + 1;
+	slot->apply.token = apply_token + 1;
+}
+
+AnglesPlace *
+angles_slots_place(AnglesSlot *slot, AnglesKind kind)
+{
+	switch (kind)
+	{
+		case KIND_BRIDGE:
+			return &slot->bridge;
+		case KIND_SYNC:
+			return &slot->sync;
+		case KIND_APPLY:
+			return &slot->apply;
+	}
+	pg_unreachable();
 }
 
 /* ---- latches ---- */
@@ -220,12 +240,25 @@ angles_slots_wake_runs(AnglesSlot *slot)
 void
 angles_slots_wake_sync(AnglesSlot *slot)
 {
+	wake(slot, &slot->sync_wake, &slot->sync);
+}
+
+void
+angles_slots_wake_apply(AnglesSlot *slot)
+{
+	wake(slot, &slot->apply_wake, &slot->apply);
+}
+
+/* Wakes the process in the place, or the bridge, which starts one. */
+static void
+wake(AnglesSlot *slot, pg_atomic_uint32 *flag, AnglesPlace *place)
+{
 	uint32		proc;
 
 	/* already asked, and nobody has looked since: whoever asked first has set the latch */
-	if (pg_atomic_exchange_u32(&slot->sync_wake, 1) != 0)
+	if (pg_atomic_exchange_u32(flag, 1) != 0)
 		return;
-	proc = pg_atomic_read_u32(&slot->sync.proc);
+	proc = pg_atomic_read_u32(&place->proc);
 	if (proc != 0)
 		angles_slots_poke(proc);
 	else
@@ -258,7 +291,7 @@ angles_wake_now(void)
 
 /* ---- coming and going of a process ---- */
 
-void
+Oid
 angles_slots_enter(AnglesKind kind, Datum main_arg)
 {
 	int			index = DatumGetInt32(main_arg);
@@ -271,7 +304,7 @@ angles_slots_enter(AnglesKind kind, Datum main_arg)
 		elog(ERROR, "worker of angles started for no slot");
 	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
 	slot = &angles_shared->slots[index];
-	place = kind == KIND_BRIDGE ? &slot->bridge : &slot->sync;
+	place = angles_slots_place(slot, kind);
 
 	/*
 	 * Registered first, so that a place once taken is given back whatever happens. As an
@@ -296,6 +329,7 @@ angles_slots_enter(AnglesKind kind, Datum main_arg)
 	LWLockRelease(&angles_shared->lock);
 	if (!mine)
 		proc_exit(0);
+	return start.role;
 }
 
 void
@@ -336,16 +370,18 @@ leave(int code, Datum arg)
 			slot->calls[i].state = CALL_LOST;
 			pg_atomic_write_u32(&slot->runs_wake, 1);
 		}
-		/* it may have died in the middle of something */
-		if (place->left != LEAVE_IDLE)
-			pg_atomic_write_u32(&slot->sync_wake, 1);
 	}
+	/* it may have died in the middle of something */
+	if (place->left != LEAVE_IDLE && my_kind == KIND_SYNC)
+		pg_atomic_write_u32(&slot->sync_wake, 1);
+	if (place->left != LEAVE_IDLE && my_kind == KIND_APPLY)
+		pg_atomic_write_u32(&slot->apply_wake, 1);
 	LWLockRelease(&angles_shared->lock);
 
-	if (my_kind == KIND_SYNC)
-		angles_slots_poke_bridge(slot);
-	else
+	if (my_kind == KIND_BRIDGE)
 		angles_slots_poke_launcher();
+	else
+		angles_slots_poke_bridge(slot);
 	angles_slots_poke(hold_proc);
 }
 
@@ -402,10 +438,13 @@ count_leave(AnglesPlace *place, AnglesLeave why)
 /* ---- starting and stopping ---- */
 
 BackgroundWorkerHandle *
-angles_slots_start(AnglesSlot *slot, AnglesKind kind)
+angles_slots_start(AnglesSlot *slot, AnglesKind kind, Oid role)
 {
-	AnglesPlace *place = kind == KIND_BRIDGE ? &slot->bridge : &slot->sync;
-	const char *name = kind == KIND_BRIDGE ? "angles bridge" : "angles sync";
+	static const char *const names[] = {"angles bridge", "angles sync", "angles apply"};
+	static const char *const functions[] = {
+		"angles_bridge_main", "angles_sync_main", "angles_apply_main"
+	};
+	AnglesPlace *place = angles_slots_place(slot, kind);
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
 	AnglesStart start;
@@ -421,20 +460,19 @@ angles_slots_start(AnglesSlot *slot, AnglesKind kind)
 	}
 	start.dboid = pg_atomic_read_u32(&slot->dboid);
 	start.token = place->token;
+	start.role = role;
 	LWLockRelease(&angles_shared->lock);
 	if (!wanted)
 		return NULL;
 
 	memset(&worker, 0, sizeof(worker));
-	snprintf(worker.bgw_name, BGW_MAXLEN, "%s, database %u", name, start.dboid);
-	strlcpy(worker.bgw_type, name, BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "%s, database %u", names[kind], start.dboid);
+	strlcpy(worker.bgw_type, names[kind], BGW_MAXLEN);
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	strlcpy(worker.bgw_library_name, "angles", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name,
-			kind == KIND_BRIDGE ? "angles_bridge_main" : "angles_sync_main",
-			sizeof(worker.bgw_function_name));
+	strlcpy(worker.bgw_function_name, functions[kind], sizeof(worker.bgw_function_name));
 	worker.bgw_main_arg = Int32GetDatum((int32) (slot - angles_shared->slots));
 	worker.bgw_notify_pid = MyProcPid;
 	memcpy(worker.bgw_extra, &start, sizeof(start));

@@ -91,10 +91,12 @@ typedef struct AnglesSlot
 	bool		fenced;
 	AnglesPlace bridge;
 	AnglesPlace sync;
+	AnglesPlace apply;
 	pg_atomic_uint32 look;		/* the extension may have come, changed or gone */
 	pg_atomic_uint32 later_look;	/* the same, but by a prepared transaction */
 	pg_atomic_uint32 runs_wake; /* angles.runs has something for the bridge */
 	pg_atomic_uint32 sync_wake; /* the sync worker shall look for work */
+	pg_atomic_uint32 apply_wake;	/* angles.inbox has something for an apply worker */
 	pid_t		hold_pid;		/* the session whose command needs the database empty; 0: none */
 	int			hold_proc;		/* its index + 1 */
 	char		last_error[ANGLES_ERROR_LEN];
@@ -131,13 +133,15 @@ extern AnglesShared *angles_shared;
 typedef struct AnglesStart
 {
 	Oid			dboid;
+	Oid			role;			/* whom it connects as; InvalidOid: the server's own superuser */
 	uint32		token;
 } AnglesStart;
 
 typedef enum AnglesKind
 {
 	KIND_BRIDGE,
-	KIND_SYNC
+	KIND_SYNC,
+	KIND_APPLY
 } AnglesKind;
 
 /* Registers the shared memory. */
@@ -179,9 +183,13 @@ extern void angles_slots_poke_bridge(AnglesSlot *slot);
  */
 extern void angles_slots_look(AnglesSlot *slot);
 
-/* As angles_slots_look() for new rows of angles.runs and for the work of the sync worker. */
+/*
+ * As angles_slots_look() for new rows of angles.runs and for the work of the sync worker and of
+ * apply workers.
+ */
 extern void angles_slots_wake_runs(AnglesSlot *slot);
 extern void angles_slots_wake_sync(AnglesSlot *slot);
+extern void angles_slots_wake_apply(AnglesSlot *slot);
 
 /* ---- for the processes in the slots ---- */
 
@@ -189,12 +197,16 @@ extern void angles_slots_wake_sync(AnglesSlot *slot);
 extern AnglesSlot *angles_my_slot;
 extern AnglesPlace *angles_my_place;
 
+/* Returns the place in a slot for processes of this kind. */
+extern AnglesPlace *angles_slots_place(AnglesSlot *slot, AnglesKind kind);
+
 /*
  * Takes the place this worker was started for, or ends the process quietly when the place is no
  * longer meant for it. Called before the process connects to its database: it gives the place
  * back after it has left the database, so that "no pid" means "not in the way of DROP DATABASE".
+ * Returns the role it is to connect as.
  */
-extern void angles_slots_enter(AnglesKind kind, Datum main_arg);
+extern Oid	angles_slots_enter(AnglesKind kind, Datum main_arg);
 
 /* Says why this process will leave; without it, it died. */
 extern void angles_slots_leave_because(AnglesLeave why);
@@ -203,7 +215,8 @@ extern void angles_slots_leave_because(AnglesLeave why);
  * Asks the postmaster for the process of a place. Returns its handle (in the current context), or
  * NULL when all worker processes of the server are taken (nothing has changed then).
  */
-extern struct BackgroundWorkerHandle *angles_slots_start(AnglesSlot *slot, AnglesKind kind);
+extern struct BackgroundWorkerHandle *angles_slots_start(AnglesSlot *slot, AnglesKind kind,
+														 Oid role);
 
 /*
  * Looks at a place in state STARTING: returns true (and empties the place, a failure counted) when

@@ -37,7 +37,7 @@ extern void angles_wake_fire(void);
 /* angles_wake_prepare() and angles_wake_fire() in one, for any other moment. */
 extern void angles_wake_now(void);
 
-/* ---- for the main functions of workers (sync now; apply and job later) ---- */
+/* ---- for the main functions of workers (sync and apply; job later) ---- */
 
 /*
  * First call of the sync worker's main function: signal handlers, connection to the database
@@ -59,6 +59,26 @@ extern void angles_worker_recheck(void);
  * calls and cancelled ones, too.
  */
 extern bool angles_worker_take_wake(void);
+
+/*
+ * First call of an apply worker's main function: as angles_worker_enter_sync(), but connected as
+ * the owner of linked tables, with the settings a session of his would have, apart from a few that
+ * keep him from being waited for.
+ */
+extern void angles_worker_enter_apply(Datum main_arg);
+
+/*
+ * Returns true, once, when an apply worker shall look at angles.inbox. Asks for that: from the sync
+ * worker, after the commit of what is to be seen there, or from a leaving apply worker.
+ */
+extern bool angles_worker_take_apply_wake(void);
+extern void angles_worker_wake_apply(void);
+
+/*
+ * Runs fn(arg) with the rights of the extension's owner, whose angles' tables are, and with pinned
+ * settings: for the statements of an apply worker on them. Inside a transaction.
+ */
+extern void angles_worker_as_owner(void (*fn) (void *arg), void *arg);
 
 /*
  * Tells the launcher and bridge why the worker ends: idle (started again on demand). Then exits.
