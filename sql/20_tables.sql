@@ -60,6 +60,7 @@ CREATE TABLE angles.link_columns (
 	options			text[],
 	ref_relid		regclass,
 	ref_attnames	name[],
+	conflict		text,
 	problem			text,
 	PRIMARY KEY (link_id, property_name)
 );
@@ -77,16 +78,19 @@ CREATE TABLE angles.pages (
 	state			text NOT NULL CHECK (state IN ('intent', 'live', 'trashed', 'out_of_scope')),
 	base			jsonb NOT NULL DEFAULT '{}',
 	base_local		jsonb NOT NULL DEFAULT '{}',
+	held			jsonb,
 	intent_at		timestamptz,
 	sent_key		text,
 	lookups			integer NOT NULL DEFAULT 0,
 	last_edited		timestamptz,
 	synced_at		timestamptz,
+	applied_at		timestamptz,
 	PRIMARY KEY (link_id, key)
 ) WITH (fillfactor = 85);
 CREATE UNIQUE INDEX pages_page_id ON angles.pages (page_id);
 CREATE INDEX pages_sent_key ON angles.pages (link_id, sent_key) WHERE sent_key IS NOT NULL;
 COMMENT ON TABLE angles.pages IS 'row and page: the last values both sides agreed on, by property id';
+COMMENT ON COLUMN angles.pages.held IS 'what Notion holds of properties that wait for angles.resolve(), by property id';
 COMMENT ON COLUMN angles.pages.sent_key IS 'the key that a create in doubt was sent with, where the row has another one by now';
 SELECT pg_catalog.pg_extension_config_dump('angles.pages', '');
 
@@ -100,11 +104,13 @@ CREATE TABLE angles.queue_entries (
 	claimed_version	integer,
 	generation		bigint,
 	enqueued_at		timestamptz NOT NULL,
+	changed_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	attempts		integer NOT NULL DEFAULT 0,
 	crashes			integer NOT NULL DEFAULT 0,
 	next_at			timestamptz,
 	deleted			boolean NOT NULL DEFAULT false,
 	decision		text CHECK (decision IN ('approved', 'hold', 'cycle')),
+	sending			jsonb,
 	waits_for_link	integer,
 	waits_for_key	text,
 	class			text,
@@ -118,6 +124,8 @@ CREATE INDEX queue_ready ON angles.queue_entries (priority, seq) WHERE state = '
 CREATE INDEX queue_later ON angles.queue_entries (next_at) WHERE state IN ('retry', 'verifying');
 CREATE INDEX queue_waiting ON angles.queue_entries (waits_for_link, waits_for_key) WHERE state = 'waiting';
 CREATE SEQUENCE angles.queue_seq;
+COMMENT ON COLUMN angles.queue_entries.changed_at IS 'the row''s last change that was captured';
+COMMENT ON COLUMN angles.queue_entries.sending IS 'hashes of values that may have reached Notion, by property id, until it acknowledges them';
 COMMENT ON COLUMN angles.queue_entries.deleted IS 'the last thing that was captured of the row is its deletion';
 COMMENT ON COLUMN angles.queue_entries.decision IS 'approved: a person let its deletion go; hold: a person has to; cycle: it goes without the row that it waited for';
 CREATE FUNCTION angles.links_deleted() RETURNS trigger
@@ -127,6 +135,9 @@ BEGIN
 	DELETE FROM angles.queue_entries q USING old_links l WHERE q.link_id = l.id;
 	DELETE FROM angles.pages p USING old_links l WHERE p.link_id = l.id;
 	DELETE FROM angles.reconciles r USING old_links l WHERE r.link_id = l.id;
+	DELETE FROM angles.polls o USING old_links l WHERE o.link_id = l.id;
+	DELETE FROM angles.inbox i USING old_links l WHERE i.link_id = l.id;
+	DELETE FROM angles.conflict_log c USING old_links l WHERE c.link_id = l.id;
 	RETURN NULL;
 END
 $body$;

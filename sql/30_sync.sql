@@ -58,7 +58,10 @@ CREATE FUNCTION angles.alter_link(
 	mapping jsonb DEFAULT NULL,
 	title_column name DEFAULT NULL,
 	filter text DEFAULT NULL,
+	conflict text DEFAULT NULL,
 	on_local_delete text DEFAULT NULL,
+	settle interval DEFAULT NULL,
+	preflight text DEFAULT NULL,
 	dry_run boolean DEFAULT false,
 	OUT "column" text, OUT property text, OUT type text, OUT remark text)
 	RETURNS SETOF record
@@ -130,7 +133,11 @@ BEGIN
 	INSERT INTO angles.change_log_0 (id, ord, link_id, op, key, at)
 	SELECT nextval('angles.change_log_seq'), 0, link, 'Y', q.key, clock_timestamp()
 	FROM angles.queue_entries q
-	WHERE q.link_id = link AND q.state IN ('parked', 'retry') AND (retry.key IS NULL OR q.key = retry.key);
+	WHERE q.link_id = link AND q.state IN ('parked', 'retry') AND (retry.key IS NULL OR q.key = retry.key)
+	UNION ALL
+	SELECT nextval('angles.change_log_seq'), 0, link, 'Y', p.key, clock_timestamp()
+	FROM angles.inbox i JOIN angles.pages p ON p.link_id = i.link_id AND p.page_id = i.page_id
+	WHERE i.link_id = link AND (i.state = 'parked' OR i.next_at IS NOT NULL) AND (retry.key IS NULL OR p.key = retry.key);
 	GET DIAGNOSTICS n = ROW_COUNT;
 	PERFORM angles.wake();
 	PERFORM angles.audit('retry', $1::text, jsonb_build_object('key', retry.key, 'rows', n));
@@ -203,6 +210,8 @@ CREATE FUNCTION angles.has_work() RETURNS boolean
 		AND l.data_source_id IS NOT NULL AND l.state <> 'unlinked')
 	OR EXISTS (SELECT FROM angles.links l WHERE NOT l.paused AND (l.state IN ('creating', 'binding', 'pushing')
 		OR l.state = 'active' AND COALESCE(l.mark_epoch < (SELECT since_epoch FROM angles.identity), true)
+		-- somebody has to ask for changes
+		OR l.state = 'active' AND l.direction <> 'out'
 		OR l.state = 'active' AND EXISTS (SELECT FROM angles.reconciles r WHERE r.link_id = l.id)))
 	-- marks of captures that failed, made for instance while there were no workers
 	OR EXISTS (SELECT FROM pg_ls_dir('angles', true, false) f, pg_database d

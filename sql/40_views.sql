@@ -12,14 +12,29 @@ CREATE VIEW angles.queue AS
 	UNION ALL
 	SELECT l.relid, c.key, 'captured', c.at, now() - c.at, 0, NULL, NULL, NULL, NULL, NULL
 	FROM angles.change_log c JOIN angles.links l ON l.id = c.link_id
-	WHERE l.state <> 'unlinked' AND c.op NOT IN ('L', 'R', 'U');
+	WHERE l.state <> 'unlinked' AND c.op NOT IN ('L', 'R', 'U', 'I', 'C');
 COMMENT ON VIEW angles.queue IS 'every change that Notion has not acknowledged, and why';
 
 CREATE VIEW angles.parked AS
 	SELECT l.relid AS "table", q.key, q.parked_at, q.attempts, q.class, q.code, q.message, q.hint
 	FROM angles.queue_entries q JOIN angles.links l ON l.id = q.link_id
-	WHERE q.state = 'parked' AND l.state <> 'unlinked';
-COMMENT ON VIEW angles.parked IS 'rows that cannot be sent as they are; a change of the row, or angles.retry(), tries again';
+	WHERE q.state = 'parked' AND l.state <> 'unlinked'
+	UNION ALL
+	SELECT l.relid, p.key, i.parked_at, i.attempts, i.class, i.code, i.message, i.hint
+	FROM angles.inbox i JOIN angles.links l ON l.id = i.link_id
+		JOIN angles.pages p ON p.link_id = i.link_id AND p.page_id = i.page_id
+	WHERE i.state = 'parked' AND l.state <> 'unlinked';
+COMMENT ON VIEW angles.parked IS 'rows that cannot be sent, or written, as they are; a change of the row, or angles.retry(), tries again';
+
+CREATE VIEW angles.inbound AS
+	SELECT l.relid AS "table", p.key, i.page_id, i.state, i.edited_at, i.edited_by, i.seen_at, i.attempts, i.next_at,
+		i.class, i.code, i.message, i.hint,
+		ARRAY(SELECT c.property_name FROM angles.link_columns c
+			WHERE c.link_id = i.link_id AND i.remote ? c.property_id ORDER BY 1) AS properties
+	FROM angles.inbox i JOIN angles.links l ON l.id = i.link_id
+		LEFT JOIN angles.pages p ON p.link_id = i.link_id AND p.page_id = i.page_id
+	WHERE l.state <> 'unlinked';
+COMMENT ON VIEW angles.inbound IS 'changes made in Notion that are not in their rows yet, and why';
 
 CREATE VIEW angles.held_deletes AS
 	SELECT l.relid AS "table", COALESCE(q.message, q.class) AS cause, count(*) AS pages,

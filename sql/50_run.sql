@@ -101,6 +101,16 @@ CREATE VIEW angles.status AS
 		CASE WHEN o.parked > 0 THEN 'Look at angles.parked.' END
 	FROM oldest o
 	UNION ALL
+	SELECT 'conflicts', CASE WHEN c.n > 0 THEN 'warning' ELSE 'ok' END, c.n || ' open',
+		CASE WHEN c.n > 0 THEN 'Look at angles.conflicts, then SELECT angles.resolve(id, ''postgres'' or ''notion'').' END
+	FROM (SELECT count(*) AS n FROM angles.conflicts WHERE winner IS NULL) c
+	UNION ALL
+	SELECT 'edits in Notion',
+		CASE WHEN i.age > interval '10 minutes' THEN 'critical' WHEN i.age > interval '1 minute' THEN 'warning' ELSE 'ok' END,
+		i.waiting || ' on their way' || COALESCE(', the oldest for ' || date_trunc('second', i.age), ''),
+		CASE WHEN i.age > interval '1 minute' THEN 'Look at angles.inbound and angles.alerts.' END
+	FROM (SELECT count(*) AS waiting, max(now() - seen_at) AS age FROM angles.inbound WHERE state = 'ready') i
+	UNION ALL
 	SELECT 'held deletions', CASE WHEN o.held > 0 THEN 'warning' ELSE 'ok' END, o.held || ' pages',
 		CASE WHEN o.held > 0 THEN 'Look at angles.held_deletes.' END
 	FROM oldest o
@@ -129,10 +139,11 @@ COMMENT ON VIEW angles.status IS 'the state of everything, one row each; what is
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA angles FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA angles FROM PUBLIC;
-GRANT SELECT ON angles.links, angles.link_columns, angles.queue, angles.parked, angles.held_deletes, angles.status,
+GRANT SELECT ON angles.links, angles.link_columns, angles.queue, angles.inbound, angles.conflicts, angles.parked, angles.held_deletes, angles.status,
 	angles.change_log TO angles_viewer;
 GRANT EXECUTE ON FUNCTION angles.sync_notion(regclass[], boolean, boolean), angles.check_notion(),
 	angles.dry_run(oid), angles.linked(regclass), angles.pause(regclass, text), angles.resume(regclass), angles.retry(regclass, text),
 	angles.reconcile(regclass) TO angles_operator;
 GRANT EXECUTE ON FUNCTION angles.link(regclass, text, text, text, jsonb, name, name, text, text, text, text, interval, text, boolean),
-	angles.alter_link(regclass, jsonb, name, text, text, boolean), angles.unlink(regclass), angles.approve(regclass), angles.refuse(regclass) TO angles_admin;
+	angles.alter_link(regclass, jsonb, name, text, text, text, interval, text, boolean), angles.unlink(regclass), angles.approve(regclass), angles.refuse(regclass),
+	angles.resolve(bigint, text) TO angles_admin;

@@ -7,6 +7,7 @@
 #include <ctype.h>
 
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "core/json.h"
 #include "notion/api.h"
@@ -29,6 +30,8 @@ angles_notion_read(const AnglesNetAnswer *answer, bool writes)
 	char	   *problem = NULL;
 
 	result->retry_after_s = answer->retry_after_s;
+	result->server_date = answer->server_date;
+	result->sent_us = answer->sent_us;
 	if (answer->result != ANGLES_NET_ANSWERED)
 	{
 		result->code = "unreachable";
@@ -231,6 +234,54 @@ angles_notion_list_pages(const char *data_source_id, const char *cursor)
 	appendStringInfoChar(&body, '}');
 	return make_request("POST", psprintf("/v1/data_sources/%s/query", data_source_id), &body,
 						false);
+}
+
+NotionRequest *
+angles_notion_changed_pages(const char *data_source_id, const char *since, const char *cursor,
+							List *property_ids)
+{
+	StringInfoData path;
+	StringInfoData body;
+	ListCell   *lc;
+
+	initStringInfo(&path);
+	appendStringInfo(&path, "/v1/data_sources/%s/query", data_source_id);
+	/* ids come percent-encoded from Notion, and go back as they came (reference, 8.9) */
+	foreach(lc, property_ids)
+		appendStringInfo(&path, "%sfilter_properties=%s",
+						 lc == list_head(property_ids) ? "?" : "&", (char *) lfirst(lc));
+	initStringInfo(&body);
+	appendStringInfo(&body,
+					 "{\"filter\":{\"timestamp\":\"last_edited_time\","
+					 "\"last_edited_time\":{\"on_or_after\":\"%s\"}},"
+					 "\"sorts\":[{\"timestamp\":\"last_edited_time\","
+					 "\"direction\":\"ascending\"}],\"page_size\":100", since);
+	if (cursor != NULL)
+	{
+		appendStringInfoString(&body, ",\"start_cursor\":");
+		angles_json_append_string(&body, cursor);
+	}
+	appendStringInfoChar(&body, '}');
+	return make_request("POST", path.data, &body, false);
+}
+
+TimestampTz
+angles_notion_time(JsonbContainer *object, const char *name)
+{
+	char	   *text = angles_json_get_text(object, name);
+	struct pg_tm tm = {0};
+	TimestampTz at;
+	int			utc = 0;
+	int			n = 0;
+
+	if (text == NULL ||
+		sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
+			   &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &n) != 6 || n != 19 ||
+		tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 ||
+		tm.tm_hour < 0 || tm.tm_hour > 23 || tm.tm_min < 0 || tm.tm_min > 59 || tm.tm_sec < 0 ||
+		tm.tm_sec > 60 || tm2timestamp(&tm, 0, &utc, &at) != 0)
+		return 0;
+	return at;
 }
 
 NotionRequest *

@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
@@ -43,6 +44,8 @@ typedef struct NotionAnswer
 	char	   *reason;			/* rate_limit_reason, or NULL */
 	char	   *committed_id;	/* committed_resource_id of a 503, or NULL */
 	Jsonb	   *json;			/* the body, NULL when it is no JSON */
+	TimestampTz server_date;	/* Notion's clock when it answered, 0: not told */
+	int64		sent_us;		/* angles_clock_mono_us() when it was asked */
 } NotionAnswer;
 
 /*
@@ -86,6 +89,13 @@ extern NotionRequest *angles_notion_find_keys(const char *data_source_id,
 extern NotionRequest *angles_notion_list_pages(const char *data_source_id, const char *cursor);
 
 /*
+ * Query for the pages edited in this minute or later (ISO 8601), in the order of their edits, from
+ * a cursor (NULL: from the start), with the properties of these ids (of char *) alone.
+ */
+extern NotionRequest *angles_notion_changed_pages(const char *data_source_id, const char *since,
+												  const char *cursor, List *property_ids);
+
+/*
  * Makes a database under a page. "columns" is a list of AnglesColumn *, "relations" a parallel list
  * of data source ids (char * or NULL: then the property is left out).
  */
@@ -122,6 +132,9 @@ extern NotionRequest *angles_notion_add_properties(const char *data_source_id, L
 												   List *relations);
 /* Reads who the token is. */
 extern NotionRequest *angles_notion_me(void);
+
+/* Returns the member "name" of an answer as a time (ISO 8601, UTC), 0 when it is none. */
+extern TimestampTz angles_notion_time(JsonbContainer *object, const char *name);
 
 /* Returns the property object of a page answer for this column (by id, else by name), or NULL. */
 extern JsonbContainer *angles_notion_property(JsonbContainer *page, const AnglesColumn *column);

@@ -37,6 +37,7 @@ typedef struct ActiveCall
 	bool		finished;		/* the end is written; the answer goes out after the commit */
 	bool		is_check;
 	TimestampTz up_to;			/* changes captured until then must be settled */
+	int64		since_us;		/* ... and what was changed in Notion until then applied */
 	List	   *links;			/* of int: link ids */
 	List	   *before;			/* of LinkCounts *: what the worker had done before */
 	uint64		serial;			/* CHECK: carried by its actions */
@@ -56,7 +57,7 @@ static void start_sync(Engine *engine, ActiveCall *active);
 static void start_check(Engine *engine, ActiveCall *active);
 static void send_check(Engine *engine, ActiveCall *active, int step, int32 link_id,
 					   const char *id);
-static bool sync_is_through(ActiveCall *active);
+static bool sync_is_through(Engine *engine, ActiveCall *active);
 static bool can_move(const Link *link);
 static bool entries_move(const Link *link, TimestampTz up_to);
 static void finish_sync(Engine *engine, ActiveCall *active);
@@ -108,7 +109,7 @@ angles_calls_step(Engine *engine)
 					  "Set angles.notion_token_file and reload; SELECT * FROM "
 					  "angles.check_notion() "
 					  "shows more.");
-		else if (sync_is_through(active))
+		else if (sync_is_through(engine, active))
 			finish_sync(engine, active);
 	}
 }
@@ -225,7 +226,9 @@ start_sync(Engine *engine, ActiveCall *active)
 		*before = *angles_counts(engine, lfirst_int(lc));
 		active->before = lappend(active->before, before);
 		ids[n++] = Int32GetDatum(lfirst_int(lc));
+		angles_poll_at_once(engine, angles_link_find(lfirst_int(lc)));
 	}
+	active->since_us = angles_clock_mono_us();
 	/* a full pass does not wait for the next try of a row that failed a moment ago */
 	values[0] = PointerGetDatum(construct_array(ids, n, INT4OID, sizeof(int32), true,
 												TYPALIGN_INT));
@@ -272,7 +275,7 @@ wanted_links(const char *args)
 
 /* Through when every link is set up and no entry of that time is left that can still move. */
 static bool
-sync_is_through(ActiveCall *active)
+sync_is_through(Engine *engine, ActiveCall *active)
 {
 	ListCell   *lc;
 
@@ -282,7 +285,8 @@ sync_is_through(ActiveCall *active)
 
 		if (link == NULL || !can_move(link))
 			continue;
-		if (link->state != LINK_ACTIVE || entries_move(link, active->up_to))
+		if (link->state != LINK_ACTIVE || angles_poll_moves(engine, link, active->since_us) ||
+			entries_move(link, active->up_to))
 			return false;
 	}
 	return true;

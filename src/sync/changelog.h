@@ -31,6 +31,12 @@
 #define ANGLES_OP_APPROVE	'A'
 #define ANGLES_OP_REFUSE	'F'
 
+/* What a person decided about a conflict; new_key: "number:side:who". */
+#define ANGLES_OP_RESOLVE	'C'
+
+/* A change made in Notion was dealt with: what waited for that is planned. */
+#define ANGLES_OP_INBOUND	'I'
+
 /*
  * As angles_changelog_add(), for ANGLES_OP_TOUCH and ANGLES_OP_DELETE of a row whose key has so
  * many bytes. "often" tells that the same key may be changed again and again in this transaction,

@@ -8,7 +8,10 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -18,49 +21,44 @@
 #include "sync/engine.h"
 #include "worker/worker.h"
 
-/* Class of an entry whose row was not found at the last look. */
-#define LOOKED_ONCE "absent"
-
-#define ENTRY_COLUMNS \
-	"q.link_id, q.key, q.version, q.priority, q.attempts, q.decision, q.enqueued_at," \
-	" p.page_id, p.state, p.base, p.base_local, p.intent_at, COALESCE(p.lookups, 0), q.seq," \
-	" q.state = 'verifying', q.deleted, p.sent_key," \
-	" EXISTS (SELECT FROM angles.pages d WHERE d.link_id = q.link_id AND d.sent_key = q.key" \
-	"  AND d.key <> q.key), q.tid, q.class = '" LOOKED_ONCE "', q.decision = 'hold'"
-
 /*
  * Keys that one look-up asks for. An answer has at most 100 pages: each key may have been given to
  * a second one by a person.
  */
 #define LOOKUP_KEYS 50
 
+/* Bytes of hashes that are remembered of one property while nothing is acknowledged. */
+#define LONGEST_DOUBT 200
+
 /* What a transaction of claims writes, by kind. */
 typedef struct Marks
 {
 	Datum		claimed[ENGINE_BATCH_MAX];	/* places of entries */
+	Datum		sending[ENGINE_BATCH_MAX];	/* what is written into their pages, as texts */
+	bool		sending_null[ENGINE_BATCH_MAX];
+	bool		any_sending;
 	int			n_claimed;
 	RowSet		gone;			/* entries with nothing to do */
 	RowSet		intents;
 	RowSet		later;			/* extras: state, next_at, class, message, hint */
 	RowSet		waiting;		/* extras: link, key, class */
+	RowSet		inbound;		/* entries whose page was changed in Notion */
 	RowSet		left;			/* pages out of scope */
 	RowSet		back;			/* pages of rows that are in scope again, as they were */
 	RowSet		forgotten;		/* pages of rows that are gone and that Notion keeps */
 } Marks;
 
-static int	pick(Engine *engine, Entry **entries, int max);
-static int	pick_ready(Engine *engine, int priority, Entry **entries, int max);
-static int	pick_due(Engine *engine, Entry **entries, int max);
-static Datum sending_links(Engine *engine, int *n);
-static Entry *take_entry(uint64 row, int64 *seq);
 static void plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries);
 static void plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup);
 static bool not_there_yet(const Entry *entry);
 static bool may_trash(LinkCounts *counts, const Link *link);
 static void make_write(Engine *engine, Marks *marks, Link *link, Entry *entry, RowPlan *plan);
+static void read_first(Action *action, const Entry *entry);
 static void add_lookup(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup);
 static void finish_lookup(Engine *engine, Link *link, Action **lookup);
-static void mark_claimed(Marks *marks, Entry *entry);
+static void mark_claimed(Marks *marks, Entry *entry, const char *sending);
+static char *sending_text(const Entry *entry, const Action *action);
+static char *value_hash(const char *canon);
 static void mark_later(Marks *marks, const Entry *entry, const char *state, TimestampTz next_at,
 					   const char *class, const char *message, const char *hint);
 static void mark_waiting(Marks *marks, const Entry *entry, const char *class);
@@ -68,7 +66,6 @@ static void write_marks(Engine *engine, Marks *marks);
 static void write_claimed(Engine *engine, Marks *marks);
 static void write_later(Engine *engine, RowSet *later);
 static void free_children(Engine *engine, const Marks *marks);
-static void read_next_due(Engine *engine);
 
 void
 angles_claim(Engine *engine)
@@ -89,7 +86,7 @@ angles_claim(Engine *engine)
 		engine->batch = ENGINE_BATCH;
 	else if (engine->batch_was_full)
 		engine->batch = Min(2 * engine->batch, ENGINE_BATCH_MAX);
-	n = pick(engine, entries, engine->batch);
+	n = angles_pick(engine, entries, engine->batch);
 	engine->batch_was_full = n == engine->batch;
 	angles_keep_sending(engine);
 	if (n > 0)
@@ -114,170 +111,8 @@ angles_claim(Engine *engine)
 		while (i < n && entries[i] == NULL);
 	}
 	write_marks(engine, &marks);
-	read_next_due(engine);
+	angles_pick_next_due(engine);
 	angles_keep_sending(engine);
-}
-
-/* ---- which entries ---- */
-
-static int
-pick(Engine *engine, Entry **entries, int max)
-{
-	int			n = 0;
-
-	if (angles_claim_has_room(engine, PRIORITY_INTERACTIVE))
-		n = pick_due(engine, entries, max);
-	for (int priority = 0; priority < 2 && n < max; priority++)
-		if (engine->more[priority] && angles_claim_has_room(engine, priority))
-			n += pick_ready(engine, priority, entries + n, max - n);
-	return n;
-}
-
-/* The lists are apart: a person's edit never waits behind a backlog that was claimed before it. */
-bool
-angles_claim_has_room(const Engine *engine, int priority)
-{
-	return (priority == PRIORITY_BACKLOG ? engine->n_backlog
-			: engine->n_ready - engine->n_backlog) < engine->batch / 2;
-}
-
-static int
-pick_ready(Engine *engine, int priority, Entry **entries, int max)
-{
-	static SPIPlanPtr plan = NULL;
-	Oid			types[4] = {INT2OID, INT8OID, INT4ARRAYOID, INT4OID};
-	Datum		values[4];
-	int			n_links;
-	int			n;
-
-	values[0] = Int16GetDatum(priority);
-	values[1] = Int64GetDatum(engine->cursor[priority]);
-	values[2] = sending_links(engine, &n_links);
-	values[3] = Int32GetDatum(max);
-	engine->more[priority] = false;
-	if (n_links == 0)
-		return 0;
-	n = angles_spi_exec(&plan,
-						"SELECT " ENTRY_COLUMNS
-						" FROM (SELECT ctid AS tid, * FROM angles.queue_entries"
-						"  WHERE state = 'ready' AND priority = $1 AND seq > $2"
-						"  AND link_id = ANY ($3) ORDER BY seq LIMIT $4) q"
-						" LEFT JOIN angles.pages p USING (link_id, key) ORDER BY q.seq",
-						4, types, values, NULL, SPI_OK_SELECT);
-	for (int i = 0; i < n; i++)
-	{
-		int64		seq;
-
-		entries[i] = take_entry(i, &seq);
-		/* the queue has one writer, who draws these numbers in order: nothing appears below */
-		engine->cursor[priority] = Max(engine->cursor[priority], seq);
-	}
-	engine->more[priority] = n == max;
-	return n;
-}
-
-static int
-pick_due(Engine *engine, Entry **entries, int max)
-{
-	static SPIPlanPtr plan = NULL;
-	Oid			types[4] = {TIMESTAMPTZOID, INT4ARRAYOID, INT4OID, BOOLOID};
-	Datum		values[4];
-	int			n_links;
-	int			n;
-	TimestampTz now = angles_clock_now();
-
-	if (engine->next_due == 0 || engine->next_due > now)
-		return 0;
-	values[0] = TimestampTzGetDatum(now);
-	values[1] = sending_links(engine, &n_links);
-	values[2] = Int32GetDatum(max);
-	values[3] = BoolGetDatum(angles_claim_has_room(engine, PRIORITY_BACKLOG));
-	if (n_links == 0)
-		return 0;
-	n = angles_spi_exec(&plan,
-						"SELECT " ENTRY_COLUMNS
-						" FROM (SELECT ctid AS tid, * FROM angles.queue_entries"
-						"  WHERE state IN ('retry', 'verifying') AND next_at <= $1"
-						"  AND link_id = ANY ($2) AND (priority = 0 OR $4)"
-						"  ORDER BY next_at LIMIT $3) q"
-						" LEFT JOIN angles.pages p USING (link_id, key) ORDER BY q.next_at",
-						4, types, values, NULL, SPI_OK_SELECT);
-	for (int i = 0; i < n; i++)
-	{
-		int64		seq;
-
-		entries[i] = take_entry(i, &seq);
-	}
-	return n;
-}
-
-static Datum
-sending_links(Engine *engine, int *n)
-{
-	ListCell   *lc;
-	Datum	   *ids = palloc(Max(list_length(angles_links()), 1) * sizeof(Datum));
-
-	*n = 0;
-	foreach(lc, angles_links())
-	{
-		Link	   *link = (Link *) lfirst(lc);
-
-		if (angles_link_sends(link) && angles_mark_allows(engine, link))
-			ids[(*n)++] = Int32GetDatum(link->id);
-	}
-	return PointerGetDatum(construct_array(ids, *n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
-}
-
-static Entry *
-take_entry(uint64 row, int64 *seq)
-{
-	HeapTuple	tuple = SPI_tuptable->vals[row];
-	TupleDesc	desc = SPI_tuptable->tupdesc;
-	Entry	   *entry = palloc0(sizeof(Entry));
-	MemoryContext cxt = CurrentMemoryContext;
-	char	   *state = angles_spi_text(row, 9, cxt);
-	char	   *decision = angles_spi_text(row, 6, cxt);
-	bool		isnull;
-	Datum		datum;
-
-	entry->link_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-	entry->key = angles_spi_text(row, 2, cxt);
-	entry->version = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
-	entry->priority = DatumGetInt16(SPI_getbinval(tuple, desc, 4, &isnull));
-	entry->attempts = DatumGetInt32(SPI_getbinval(tuple, desc, 5, &isnull));
-	entry->approved = decision && strcmp(decision, "approved") == 0;
-	entry->alone = decision && strcmp(decision, "cycle") == 0;
-	entry->enqueued_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 7, &isnull));
-	entry->page_id = angles_spi_text(row, 8, cxt);
-	entry->page_state = angles_page_state(state);
-	datum = SPI_getbinval(tuple, desc, 10, &isnull);
-	entry->base = isnull ? NULL : DatumGetJsonbPCopy(datum);
-	datum = SPI_getbinval(tuple, desc, 11, &isnull);
-	entry->base_local = isnull ? NULL : DatumGetJsonbPCopy(datum);
-	datum = SPI_getbinval(tuple, desc, 12, &isnull);
-	entry->intent_at = isnull ? 0 : DatumGetTimestampTz(datum);
-	entry->lookups = DatumGetInt32(SPI_getbinval(tuple, desc, 13, &isnull));
-	*seq = DatumGetInt64(SPI_getbinval(tuple, desc, 14, &isnull));
-	entry->was_doubtful = DatumGetBool(SPI_getbinval(tuple, desc, 15, &isnull));
-	entry->deleted = DatumGetBool(SPI_getbinval(tuple, desc, 16, &isnull));
-	entry->sent_key = angles_spi_text(row, 17, cxt);
-	entry->key_in_doubt = DatumGetBool(SPI_getbinval(tuple, desc, 18, &isnull));
-	entry->tid = *(ItemPointer) DatumGetPointer(SPI_getbinval(tuple, desc, 19, &isnull));
-	entry->looked_once = DatumGetBool(SPI_getbinval(tuple, desc, 20, &isnull));
-	entry->hold = DatumGetBool(SPI_getbinval(tuple, desc, 21, &isnull));
-	return entry;
-}
-
-PageState
-angles_page_state(const char *state)
-{
-	if (state == NULL || state[0] == '\0')
-		return PAGE_NONE;
-	if (strcmp(state, "intent") == 0)
-		return PAGE_INTENT;
-	if (strcmp(state, "live") == 0)
-		return PAGE_LIVE;
-	return strcmp(state, "trashed") == 0 ? PAGE_TRASHED : PAGE_OUT_OF_SCOPE;
 }
 
 /* ---- planning ---- */
@@ -355,8 +190,13 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 	}
 	if (not_there_yet(entry) && plan.kind != PLAN_LOOKUP)
 	{
-		mark_later(marks, entry, "retry", angles_clock_now() + USECS_PER_SEC / 5, LOOKED_ONCE,
+		mark_later(marks, entry, "retry", angles_clock_now() + USECS_PER_SEC / 5, ENTRY_LOOKED_ONCE,
 				   "the row was not found; looking once more", NULL);
+		return;
+	}
+	if (entry->inbound_first && entry->page_state == PAGE_LIVE && entry->found)
+	{
+		angles_rows_add(&marks->inbound, entry->link_id, entry->key);
 		return;
 	}
 	switch (plan.kind)
@@ -494,12 +334,26 @@ make_write(Engine *engine, Marks *marks, Link *link, Entry *entry, RowPlan *plan
 		action->request = angles_notion_patch_page(entry->page_id, plan->n, properties);
 	else
 		action->request = angles_notion_trash_page(entry->page_id, kind == ACTION_TRASH);
+	if (kind == ACTION_PATCH && link->strict)
+		read_first(action, entry);
 	MemoryContextSwitchTo(old);
 
-	mark_claimed(marks, entry);
+	mark_claimed(marks, entry, kind == ACTION_PATCH ? sending_text(entry, action) : NULL);
 	if (kind == ACTION_CREATE)
 		angles_rows_add(&marks->intents, entry->link_id, entry->key);
 	angles_action_ready(engine, action);
+}
+
+/* The page is read, and the write follows when nobody changed it since both sides agreed. */
+static void
+read_first(Action *action, const Entry *entry)
+{
+	action->kind = ACTION_PREFLIGHT;
+	action->write = action->request;
+	action->request = angles_notion_get_page(entry->page_id);
+	action->base = DatumGetJsonbPCopy(JsonbPGetDatum(entry->base));
+	action->held = entry->held ? DatumGetJsonbPCopy(JsonbPGetDatum(entry->held)) : NULL;
+	action->sending = entry->sending ? DatumGetJsonbPCopy(JsonbPGetDatum(entry->sending)) : NULL;
 }
 
 static void
@@ -518,7 +372,7 @@ add_lookup(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 	(*lookup)->sent_keys = lappend((*lookup)->sent_keys,
 								   pstrdup(entry->sent_key ? entry->sent_key : entry->key));
 	MemoryContextSwitchTo(old);
-	mark_claimed(marks, entry);
+	mark_claimed(marks, entry, NULL);
 	if (list_length((*lookup)->keys) == LOOKUP_KEYS)
 		finish_lookup(engine, link, lookup);
 }
@@ -536,9 +390,62 @@ finish_lookup(Engine *engine, Link *link, Action **lookup)
 }
 
 static void
-mark_claimed(Marks *marks, Entry *entry)
+mark_claimed(Marks *marks, Entry *entry, const char *sending)
 {
+	marks->sending_null[marks->n_claimed] = sending == NULL;
+	if (sending != NULL)
+	{
+		marks->sending[marks->n_claimed] = CStringGetTextDatum(sending);
+		marks->any_sending = true;
+	}
 	marks->claimed[marks->n_claimed++] = PointerGetDatum(&entry->tid);
+}
+
+/*
+ * What is about to be written, as hashes, beside what may have been written before: a JSON object.
+ * Until Notion acknowledges it, nobody knows which of these values the page holds, and one that
+ * turns up there is no person's edit.
+ */
+static char *
+sending_text(const Entry *entry, const Action *action)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < action->n_written; i++)
+	{
+		JsonbValue	before;
+
+		appendStringInfoChar(&buf, i == 0 ? '{' : ',');
+		angles_json_append_string(&buf, action->written_ids[i]);
+		appendStringInfo(&buf, ":\"%s", value_hash(action->written_locals[i]));
+		if (entry->sending != NULL &&
+			angles_json_get(&entry->sending->root, action->written_ids[i], &before) &&
+			before.val.string.len < LONGEST_DOUBT)
+			appendStringInfo(&buf, " %.*s", before.val.string.len, before.val.string.val);
+		appendStringInfoChar(&buf, '"');
+	}
+	appendStringInfoChar(&buf, '}');
+	return buf.data;
+}
+
+static char *
+value_hash(const char *canon)
+{
+	return psprintf("%016" INT64_MODIFIER "x", hash_bytes_extended((const unsigned char *) canon,
+														   strlen(canon), 0));
+}
+
+bool
+angles_claim_was_sent(const Jsonb *sending, const char *property_id, const char *canon)
+{
+	JsonbValue	hashes;
+
+	if (sending == NULL ||
+		!angles_json_get(unconstify(JsonbContainer *, &sending->root), property_id, &hashes))
+		return false;
+	return canon == NULL || strstr(pnstrdup(hashes.val.string.val, hashes.val.string.len),
+								   value_hash(canon)) != NULL;
 }
 
 static void
@@ -580,7 +487,7 @@ exec_on_rows(Engine *engine, SPIPlanPtr *plan, const char *sql, const RowSet *ro
 static void
 write_marks(Engine *engine, Marks *marks)
 {
-	static SPIPlanPtr plans[6];
+	static SPIPlanPtr plans[7];
 
 	write_claimed(engine, marks);
 	if (marks->intents.n > 0)
@@ -614,6 +521,24 @@ write_marks(Engine *engine, Marks *marks)
 					 "DELETE FROM angles.pages p USING unnest($1, $2) AS u (link_id, key)"
 					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
 					 &marks->forgotten, SPI_OK_DELETE);
+	if (marks->inbound.n > 0)
+	{
+		/* the table may take now what it refused before the row changed */
+		exec_on_rows(engine, &plans[6],
+					 "WITH w AS (UPDATE angles.queue_entries q SET state = 'waiting',"
+					 "  class = 'inbound',"
+					 "  message = 'waits until a change made in Notion is merged'"
+					 "  FROM unnest($1, $2) AS u (link_id, key)"
+					 "  WHERE q.link_id = u.link_id AND q.key = u.key AND $3 IS NOT NULL"
+					 "  RETURNING q.link_id, q.key)"
+					 " UPDATE angles.inbox i SET state = 'ready', attempts = 0, next_at = NULL,"
+					 "  parked_at = NULL, class = NULL, code = NULL, message = NULL, hint = NULL"
+					 " FROM w JOIN angles.pages p USING (link_id, key)"
+					 " WHERE i.link_id = p.link_id AND i.page_id = p.page_id"
+					 " AND i.state = 'parked'",
+					 &marks->inbound, SPI_OK_UPDATE);
+		engine->inbox_changed = true;
+	}
 	if (marks->waiting.n > 0)
 		angles_some_wait(engine);
 	if (marks->waiting.n > 0)
@@ -647,19 +572,34 @@ write_marks(Engine *engine, Marks *marks)
 static void
 write_claimed(Engine *engine, Marks *marks)
 {
-	static SPIPlanPtr plan = NULL;
-	Oid			types[2] = {TIDARRAYOID, INT8OID};
-	Datum		values[2];
+	static SPIPlanPtr plain = NULL;
+	static SPIPlanPtr patches = NULL;
+	Oid			types[3] = {TIDARRAYOID, INT8OID, TEXTARRAYOID};
+	Datum		values[3];
+	int			lower = 1;
 
 	if (marks->n_claimed == 0)
 		return;
 	values[0] = PointerGetDatum(construct_array(marks->claimed, marks->n_claimed, TIDOID,
 												sizeof(ItemPointerData), false, TYPALIGN_SHORT));
 	values[1] = Int64GetDatum(engine->generation);
-	angles_spi_exec(&plan,
-					"UPDATE angles.queue_entries SET state = 'claimed', generation = $2,"
-					" claimed_version = version, next_at = NULL WHERE ctid = ANY ($1)",
-					2, types, values, NULL, SPI_OK_UPDATE);
+	if (marks->any_sending)
+	{
+		values[2] = PointerGetDatum(construct_md_array(marks->sending, marks->sending_null, 1,
+													   &marks->n_claimed, &lower, TEXTOID, -1,
+													   false, TYPALIGN_INT));
+		angles_spi_exec(&patches,
+						"UPDATE angles.queue_entries q SET state = 'claimed', generation = $2,"
+						" claimed_version = version, next_at = NULL,"
+						" sending = COALESCE(q.sending, '{}') || COALESCE(u.sending::jsonb, '{}')"
+						" FROM unnest($1, $3) AS u (tid, sending) WHERE q.ctid = u.tid",
+						3, types, values, NULL, SPI_OK_UPDATE);
+	}
+	else
+		angles_spi_exec(&plain,
+						"UPDATE angles.queue_entries SET state = 'claimed', generation = $2,"
+						" claimed_version = version, next_at = NULL WHERE ctid = ANY ($1)",
+						2, types, values, NULL, SPI_OK_UPDATE);
 	if (SPI_processed != marks->n_claimed)
 		elog(ERROR, "%d entries were to be claimed, not " UINT64_FORMAT, marks->n_claimed,
 			 SPI_processed);
@@ -719,28 +659,6 @@ write_later(Engine *engine, RowSet *later)
 	(void) engine;
 }
 
-/* Only of links that may send: an entry of a paused one is due whenever that link goes on. */
-static void
-read_next_due(Engine *engine)
-{
-	static SPIPlanPtr plan = NULL;
-	Oid			types[2] = {INT4ARRAYOID, BOOLOID};
-	Datum		values[2];
-	int			n_links;
-	bool		isnull;
-	Datum		datum;
-
-	values[0] = sending_links(engine, &n_links);
-	values[1] = BoolGetDatum(angles_claim_has_room(engine, PRIORITY_BACKLOG));
-	angles_spi_exec(&plan,
-					"SELECT min(next_at) FROM angles.queue_entries"
-					" WHERE state IN ('retry', 'verifying') AND link_id = ANY ($1)"
-					" AND (priority = 0 OR $2)",
-					2, types, values, NULL, SPI_OK_SELECT);
-	datum = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	engine->next_due = isnull ? 0 : DatumGetTimestampTz(datum);
-}
-
 /* ---- a new life ---- */
 
 /*
@@ -773,10 +691,11 @@ angles_claim_take_over(Engine *engine)
 					"UPDATE angles.queue_entries q SET state = 'ready', waits_for_link = NULL,"
 					" waits_for_key = NULL, seq = nextval('angles.queue_seq')"
 					" WHERE q.state = 'waiting' AND q.class IS DISTINCT FROM 'relation'"
+					" AND q.class IS DISTINCT FROM 'inbound'"
 					" AND NOT EXISTS (SELECT FROM angles.queue_entries b"
 					"  WHERE b.link_id = q.waits_for_link AND b.key = q.waits_for_key"
 					"  AND b.state NOT IN ('parked', 'held', 'waiting'))",
 					0, NULL, NULL, NULL, SPI_OK_UPDATE);
 	engine->more[0] = engine->more[1] = true;
-	read_next_due(engine);
+	angles_pick_next_due(engine);
 }

@@ -95,6 +95,7 @@ read_waiters(void)
 												   "SELECT " ENTRY_HASH ", " WAITS_FOR_HASH
 												   " FROM angles.queue_entries"
 												   " WHERE state = 'waiting'"
+												   " AND waits_for_link IS NOT NULL"
 												   " AND class IS DISTINCT FROM 'relation'",
 												   0, NULL, NULL, NULL, true, 0);
 

@@ -98,6 +98,9 @@ typedef struct Entry
 	char	   *page_id;
 	Jsonb	   *base;
 	Jsonb	   *base_local;
+	Jsonb	   *held;			/* properties that are not to be written now, or NULL */
+	bool		inbound_first;	/* a change made in Notion is merged before it is planned */
+	Jsonb	   *sending;		/* what may have reached Notion already, or NULL */
 	TimestampTz intent_at;
 	char	   *sent_key;		/* that a create in doubt was sent with, when not "key" */
 	int			lookups;
@@ -151,11 +154,14 @@ typedef enum ActionKind
 {
 	ACTION_CREATE,
 	ACTION_PATCH,
+	ACTION_PREFLIGHT,			/* of the page, before it is written: see poll.c */
 	ACTION_TRASH,
 	ACTION_RESTORE,
 	ACTION_LOOKUP,				/* of several keys of one link */
 	ACTION_FETCH,				/* of a page that a 503 says was made */
 	ACTION_MARK,				/* of the epoch in Notion: see mark.c */
+	ACTION_POLL,				/* of pages edited lately: see poll.c */
+	ACTION_TARGET,				/* of a page that a relation pointed to: is it there still? */
 	ACTION_SETUP,				/* a step in making or reading a data source */
 	ACTION_CHECK				/* a request of angles.check_notion() */
 } ActionKind;
@@ -173,6 +179,11 @@ typedef struct Action
 	List	   *keys;			/* LOOKUP: of char *, and what each was sent as */
 	List	   *sent_keys;
 	char	   *page_id;
+	NotionRequest *write;		/* PREFLIGHT: what follows unless the page was changed */
+	Jsonb	   *base;			/* ... since both agreed on this */
+	Jsonb	   *held;
+	Jsonb	   *sending;		/* ... but for what may be of this server's making */
+	char	   *property_id;	/* TARGET: of the relation that is empty now */
 	int			priority;
 	int			attempts;
 	NotionRequest *request;
@@ -219,6 +230,18 @@ typedef struct LinkCounts
 	int64		setup_not_before_us;	/* the next step of its setup, 0: at once */
 	bool		unreadable;		/* the alert about it is open */
 	MarkState	mark;
+	bool		poll_flying;	/* a question for changes is planned or under way */
+	bool		poll_is_whole;	/* all that this pass showed was noted */
+	int			poll_failures;	/* in a row */
+	int			poll_requests;	/* of this pass */
+	int64		poll_due_us;	/* when to ask next */
+	int64		poll_begun_us;	/* when this pass began */
+	int64		poll_seen_us;	/* when the last pass began that was read to its end */
+	bool		poll_at_once;	/* somebody waits for the next one */
+	TimestampTz poll_began;		/* the same by Notion's clock, 0: no answer yet */
+	TimestampTz poll_from;		/* the minute this pass began with */
+	TimestampTz poll_watermark; /* what was edited before has been seen; 0: not read yet */
+	TimestampTz poll_saved;		/* as angles.polls has it */
 } LinkCounts;
 
 typedef struct Engine
@@ -255,6 +278,10 @@ typedef struct Engine
 	bool		some_wait;		/* entries wait for others: see whether they do so in a circle */
 	int64		some_wait_us;	/* since then */
 	bool		look;			/* look at log, queue and links at the next occasion */
+	int64		poll_due_us;	/* when a question for changes is due */
+	bool		inbox_used;		/* angles.inbox may hold something */
+	bool		inbox_waits;	/* ... that an apply worker could not take so far */
+	bool		inbox_changed;	/* this transaction put something there */
 	bool		log_is_full;	/* a table of the change log may be emptied as a whole */
 	bool		fold_incomplete;	/* the log may hold more than this transaction took */
 	List	   *displaced;		/* of Displaced *: kept until the log is empty */
@@ -267,6 +294,28 @@ typedef struct Engine
 	List	   *counts;			/* of LinkCounts * */
 	List	   *calls;			/* of ActiveCall * */
 } Engine;
+
+/* ---- arrays.c ---- */
+
+/* Parallel arrays for unnest() in statements that work on many rows at once. */
+typedef struct RowSet
+{
+	int			n;
+	int			max;
+	Datum	   *links;
+	Datum	   *keys;
+	Datum	   *extra[6];
+	bool	   *extra_null[6];
+} RowSet;
+
+/* Adds a row. */
+extern void angles_rows_add(RowSet *rows, int32 link_id, const char *key);
+/* Sets a text of the row added last, NULL allowed. */
+extern void angles_rows_text(RowSet *rows, int which, const char *text);
+/* Returns the arrays as Datum: int4[] of links, text[] of keys, text[] of an extra. */
+extern Datum angles_rows_links(const RowSet *rows);
+extern Datum angles_rows_keys(const RowSet *rows);
+extern Datum angles_rows_extra(const RowSet *rows, int which);
 
 /* ---- main.c ---- */
 
@@ -308,8 +357,37 @@ extern void angles_load_lock(const Link *link);
 /* Whether an error of angles_load_rows() means that somebody is at work on the table. */
 extern bool angles_load_is_busy(const ErrorData *error);
 
+/*
+ * Takes the values of a row, in the columns of the link's load statement, into the local half of
+ * an entry whose arrays are there.
+ */
+extern void angles_load_take(const Link *link, Entry *entry, HeapTuple tuple, TupleDesc desc);
+
+/* Makes the arrays of an entry's local half, all empty. */
+extern void angles_load_clear(const Link *link, Entry *entry);
+
 /* Turns referenced keys into page ids, for all entries of a batch at once. */
 extern void angles_resolve_relations(int n, Entry **entries);
+
+/* ---- pick.c ---- */
+
+/* Class of an entry whose row was not found at the last look. */
+#define ENTRY_LOOKED_ONCE "absent"
+
+/*
+ * Takes at most so many entries that are due, of links that may send, for whose priority there is
+ * room; returns how many.
+ */
+extern int	angles_pick(Engine *engine, Entry **entries, int max);
+
+/* Reads when the next entry is due that waits for its time. */
+extern void angles_pick_next_due(Engine *engine);
+
+/* Reads the state of a page as the table angles.pages names it; NULL or empty: PAGE_NONE. */
+extern PageState angles_page_state(const char *state);
+
+/* Whether the ready list of this priority wants more. */
+extern bool angles_claim_has_room(const Engine *engine, int priority);
 
 /* ---- claim.c ---- */
 
@@ -318,14 +396,15 @@ extern void angles_resolve_relations(int n, Entry **entries);
  */
 extern void angles_claim(Engine *engine);
 
-/* Reads the state of a page as the table angles.pages names it; NULL or empty: PAGE_NONE. */
-extern PageState angles_page_state(const char *state);
+/*
+ * Whether a value of a property may have been sent with an outcome that is not known. "sending" is
+ * that of an entry; canon NULL: any value.
+ */
+extern bool angles_claim_was_sent(const Jsonb *sending, const char *property_id,
+								  const char *canon);
 
 /* Takes over what former workers of this database left claimed. Once, at the start. */
 extern void angles_claim_take_over(Engine *engine);
-
-/* Whether the ready list of this priority wants more. */
-extern bool angles_claim_has_room(const Engine *engine, int priority);
 
 /* ---- actions.c ---- */
 
@@ -373,6 +452,85 @@ extern void angles_setup_step(Engine *engine);
 /* Writes what the answer of a SETUP action means. Needs a transaction. */
 extern void angles_setup_settle(Engine *engine, Action *action);
 
+/* ---- inbox.c ---- */
+
+/* What an answer shows about pages of a link. */
+typedef struct News
+{
+	RowSet		changed;		/* keys: page ids; extras: remote, edited at, by whom */
+	RowSet		gone;			/* keys: page ids whose news were taken back; extras: row's key */
+} News;
+
+/*
+ * Notes changes. Returns false when some could not be noted, because an apply worker has them in
+ * hand: the next answer shows them again. Needs a transaction, as the others.
+ */
+extern bool angles_inbox_note(Engine *engine, const Link *link, News *news);
+
+/*
+ * A relation of a row's page is empty now: really (gone: it is a change), or because the page it
+ * pointed to cannot be seen any more (then the property is left alone until it shows something).
+ */
+extern void angles_inbox_emptied(Engine *engine, const Link *link, const char *key,
+								 const char *property_id, bool really);
+
+/* A change of this row's page was dealt with at that time: the row may differ from it now. */
+extern void angles_inbox_done(Engine *engine, int32 link_id, const char *key, TimestampTz at);
+
+/* What is parked, or waits for another try, is tried again. */
+extern void angles_inbox_retry(Engine *engine, int32 link_id, const char *key);
+
+/* Hands a person's decision about a conflict on: "number:side:who". */
+extern void angles_inbox_resolve(Engine *engine, int32 link_id, const char *key,
+								 const char *decision);
+
+/* ---- poll.c ---- */
+
+/* Asks for changes where it is time. Needs no transaction. */
+extern void angles_poll_step(Engine *engine);
+
+/* Lets the link be asked at once, or as soon as the question under way is answered. */
+extern void angles_poll_at_once(Engine *engine, const Link *link);
+
+/*
+ * Whether what was changed in Notion before that time (angles_clock_mono_us()) may still be on its
+ * way into the link's table. Needs a transaction.
+ */
+extern bool angles_poll_moves(Engine *engine, const Link *link, int64 since_us);
+
+/* Whether any link is asked for changes: the worker stays. */
+extern bool angles_poll_wanted(void);
+
+/*
+ * Takes an answer that shows nothing at all, without the database. Returns false when it has to be
+ * settled.
+ */
+extern bool angles_poll_take(Engine *engine, Action *action);
+
+/* Notes what the answer of a POLL action shows. Needs a transaction. */
+extern void angles_poll_settle(Engine *engine, Action *action);
+
+/*
+ * Looks at the page that a PREFLIGHT action has read. Returns true, and makes it a PATCH to be
+ * sent, when nobody changed it; else it is to be settled.
+ */
+extern bool angles_poll_preflight(Engine *engine, Action *action);
+
+/* Notes what a PREFLIGHT action found; its row is planned again. Needs a transaction. */
+extern void angles_poll_settle_preflight(Engine *engine, Action *action);
+
+/* Writes what the answer of a TARGET action means. Needs a transaction. */
+extern void angles_poll_settle_target(Engine *engine, Action *action);
+
+/*
+ * From now on what is edited in the link's data source counts as change, if that was not so
+ * before. server_date: Notion's clock before its pages are listed, 0: not told.
+ */
+extern void angles_poll_begin(const Link *link, TimestampTz server_date);
+
+/* Reads how far the data sources were read, and whether anything waits. Needs a transaction. */
+extern void angles_poll_read(Engine *engine);
+
 /* ---- mark.c ---- */
 
 /* Returns the text that marks a link's database in Notion as this server's. */
@@ -413,27 +571,5 @@ extern bool angles_calls_cancelled(Engine *engine);
 
 /* Notes the answer of an ACTION_CHECK. */
 extern void angles_calls_settle_check(Engine *engine, Action *action);
-
-/* ---- arrays.c ---- */
-
-/* Parallel arrays for unnest() in statements that work on many rows at once. */
-typedef struct RowSet
-{
-	int			n;
-	int			max;
-	Datum	   *links;
-	Datum	   *keys;
-	Datum	   *extra[6];
-	bool	   *extra_null[6];
-} RowSet;
-
-/* Adds a row. */
-extern void angles_rows_add(RowSet *rows, int32 link_id, const char *key);
-/* Sets a text of the row added last, NULL allowed. */
-extern void angles_rows_text(RowSet *rows, int which, const char *text);
-/* Returns the arrays as Datum: int4[] of links, text[] of keys, text[] of an extra. */
-extern Datum angles_rows_links(const RowSet *rows);
-extern Datum angles_rows_keys(const RowSet *rows);
-extern Datum angles_rows_extra(const RowSet *rows, int which);
 
 #endif							/* ANGLES_ENGINE_H */

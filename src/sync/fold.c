@@ -272,6 +272,13 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 				enqueue(engine, &set);
 				decided(engine, &rows[i]);
 				break;
+			case ANGLES_OP_INBOUND:
+				enqueue(engine, &set);
+				angles_inbox_done(engine, rows[i].link_id, rows[i].key, rows[i].at);
+				break;
+			case ANGLES_OP_RESOLVE:
+				angles_inbox_resolve(engine, rows[i].link_id, rows[i].key, rows[i].new_key);
+				break;
 			default:
 				reconcile_wanted(rows[i].link_id);
 				break;
@@ -390,13 +397,14 @@ enqueue(Engine *engine, RowSet *set)
 		values[2 + i] = angles_rows_extra(set, i);
 	angles_spi_exec(&plan,
 					"INSERT INTO angles.queue_entries AS q"
-					" (link_id, key, seq, priority, state, enqueued_at, deleted, decision, class,"
-					"  message)"
+					" (link_id, key, seq, priority, state, enqueued_at, changed_at, deleted,"
+					"  decision, class, message)"
 					" SELECT s.link_id, s.key, nextval('angles.queue_seq'), s.priority, s.state,"
-					"  s.at, s.deleted, CASE s.state WHEN 'held' THEN 'hold' END,"
+					"  s.at, s.last, s.deleted, CASE s.state WHEN 'held' THEN 'hold' END,"
 					"  CASE s.state WHEN 'held' THEN 'mass_delete' END,"
 					"  CASE s.state WHEN 'held' THEN 'deleted together with many other rows' END"
-					" FROM (SELECT u.link_id, u.key, min(u.at::timestamptz) AS at, min(u.n) AS n,"
+					" FROM (SELECT u.link_id, u.key, min(u.at::timestamptz) AS at,"
+					"   max(u.at::timestamptz) AS last, min(u.n) AS n,"
 					"   min(u.priority::int2) AS priority,"
 					"   (array_agg(u.state ORDER BY u.n DESC))[1] AS state,"
 					"   (array_agg(u.deleted::boolean ORDER BY u.n DESC))[1] AS deleted"
@@ -404,7 +412,8 @@ enqueue(Engine *engine, RowSet *set)
 					"   AS u (link_id, key, at, state, deleted, priority, n)"
 					"  GROUP BY u.link_id, u.key ORDER BY min(u.n)) s"
 					" ON CONFLICT (link_id, key) DO UPDATE SET version = q.version + 1,"
-					"  deleted = EXCLUDED.deleted, decision = EXCLUDED.decision,"
+					"  changed_at = EXCLUDED.changed_at, deleted = EXCLUDED.deleted,"
+					"  decision = EXCLUDED.decision,"
 					"  priority = LEAST(q.priority, EXCLUDED.priority),"
 					"  state = CASE WHEN q.state IN ('parked', 'held', 'waiting')"
 					"   OR EXCLUDED.state = 'held' AND q.state = 'ready' THEN EXCLUDED.state"
@@ -642,6 +651,8 @@ decided(Engine *engine, const LogRow *row)
 	engine->more[0] = engine->more[1] = true;
 	if (row->op == ANGLES_OP_APPROVE)
 		close_mass_delete(row->link_id);
+	else
+		angles_inbox_retry(engine, row->link_id, row->key);
 }
 
 /* The last decision about a held deletion of a link ends its alert. */
@@ -670,6 +681,8 @@ unlinked(Engine *engine, const LogRow *row)
 	static SPIPlanPtr compares = NULL;
 	static SPIPlanPtr freed = NULL;
 	static SPIPlanPtr pages = NULL;
+	static SPIPlanPtr polls = NULL;
+	static SPIPlanPtr inbox = NULL;
 	int32		link_id = row->link_id;
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(link_id)};
@@ -685,8 +698,15 @@ unlinked(Engine *engine, const LogRow *row)
 					" WHERE state = 'waiting' AND waits_for_link = $1",
 					1, types, values, NULL, SPI_OK_UPDATE);
 	if (strcmp(row->key, ANGLES_FORGET_PAGES) == 0)
+	{
 		angles_spi_exec(&pages, "DELETE FROM angles.pages WHERE link_id = $1",
 						1, types, values, NULL, SPI_OK_DELETE);
+		angles_spi_exec(&polls, "DELETE FROM angles.polls WHERE link_id = $1",
+						1, types, values, NULL, SPI_OK_DELETE);
+		angles_counts(engine, link_id)->poll_watermark = 0;
+	}
+	angles_spi_exec(&inbox, "DELETE FROM angles.inbox WHERE link_id = $1",
+					1, types, values, NULL, SPI_OK_DELETE);
 	/* what Notion shows of it is looked at anew, should it be linked again */
 	angles_mark_forget(engine, link_id);
 	engine->more[0] = engine->more[1] = true;

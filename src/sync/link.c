@@ -78,6 +78,7 @@ static void read_wish(FunctionCallInfo fcinfo, LinkWish *wish);
 static void read_changes(FunctionCallInfo fcinfo, LinkWish *wish, int32 link_id);
 static void carry_out(FunctionCallInfo fcinfo, LinkWish *wish, int32 before);
 static char *text_arg(FunctionCallInfo fcinfo, int n);
+static void check_policies(const LinkWish *wish);
 static void one_of(const char *argument, const char *value, const char *allowed,
 				   const char *built);
 static void not_built(const char *argument, const char *value);
@@ -92,10 +93,8 @@ static void make_triggers(int32 link_id, const LinkWish *wish, const LinkMap *ma
 static void depend_on_extension(Oid relid, const char *trigger);
 static void drop_triggers(Oid relid);
 static char *table_name(Oid relid);
-static void show_map(FunctionCallInfo fcinfo, const LinkWish *wish, const LinkMap *map);
-static void show_row(ReturnSetInfo *rsinfo, const char *column, const char *property,
-					 const char *type, const char *remark);
-static char *push_remark(const LinkWish *wish);
+static void warn_of_owner(const LinkWish *wish);
+static Oid	table_owner(Oid relid);
 static void run_sql(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls,
 					int expect);
 static Datum list_to_text_array(List *list);
@@ -207,6 +206,7 @@ carry_out(FunctionCallInfo fcinfo, LinkWish *wish, int32 before)
 		angles_changelog_add(link_id, ANGLES_OP_LINK, "", NULL);
 		angles_audit(wish->altering ? "alter_link" : "link", table_name(wish->relid), NULL);
 		SetUserIdAndSecContext(caller, context);
+		warn_of_owner(wish);
 		if (!angles_preloaded())
 			ereport(WARNING,
 					(errcode(ERRCODE_ANGLES_NOT_PRELOADED),
@@ -214,7 +214,33 @@ carry_out(FunctionCallInfo fcinfo, LinkWish *wish, int32 before)
 					 errdetail("The library angles is not preloaded, so there are no workers."),
 					 errhint("Add angles to shared_preload_libraries and restart the server.")));
 	}
-	show_map(fcinfo, wish, map);
+	angles_link_show(fcinfo, map, wish->filter, wish->dry_run);
+}
+
+static void
+warn_of_owner(const LinkWish *wish)
+{
+	Oid			owner = table_owner(wish->relid);
+
+	if (ANGLES_ROLE_MUST_LOG_IN && strcmp(wish->direction, "out") != 0 &&
+		!angles_role_can_log_in(owner))
+		ereport(WARNING,
+				(errmsg("changes made in Notion will wait: role %s may not log in",
+						quote_identifier(GetUserNameFromId(owner, false))),
+				 errdetail("They are written as the owner of table %s.",
+						   table_name(wish->relid)),
+				 errhint("ALTER ROLE ... LOGIN (a password is not needed), or link with "
+						 "direction => 'out'.")));
+}
+
+static Oid
+table_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+
+	ReleaseSysCache(tuple);
+	return owner;
 }
 
 /* angles.unlink(table): ends capture; Notion and what is known of its pages stay as they are. */
@@ -309,10 +335,8 @@ read_wish(FunctionCallInfo fcinfo, LinkWish *wish)
 	wish->dry_run = !PG_ARGISNULL(ARG_DRY_RUN) && PG_GETARG_BOOL(ARG_DRY_RUN);
 
 	one_of("direction", wish->direction, "both out in", "both out");
-	one_of("conflict", wish->conflict, "newest postgres notion manual", "newest");
-	one_of("on_local_delete", wish->on_local_delete, "trash hold ignore", "trash hold ignore");
 	one_of("on_notion_delete", wish->on_notion_delete, "hold delete flag ignore", "hold");
-	one_of("preflight", wish->preflight, "fast strict", "fast");
+	check_policies(wish);
 	if (!PG_ARGISNULL(ARG_BODY))
 		not_built("body_column", NameStr(*PG_GETARG_NAME(ARG_BODY)));
 	if (wish->settle == NULL)
@@ -352,17 +376,30 @@ read_changes(FunctionCallInfo fcinfo, LinkWish *wish, int32 link_id)
 	/* an empty filter takes the filter away */
 	if (wish->filter && wish->filter[0] == '\0')
 		wish->filter = NULL;
-	wish->on_local_delete = PG_ARGISNULL(4)
-		? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4) : text_arg(fcinfo, 4);
+	wish->on_local_delete = PG_ARGISNULL(5)
+		? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4) : text_arg(fcinfo, 5);
 	wish->direction = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5);
-	wish->conflict = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 6);
+	wish->conflict = PG_ARGISNULL(4)
+		? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 6) : text_arg(fcinfo, 4);
 	wish->on_notion_delete = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 7);
-	datum = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 8, &isnull);
+	datum = PG_ARGISNULL(6)
+		? SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 8, &isnull)
+		: PG_GETARG_DATUM(6);
 	wish->settle = DatumGetIntervalP(datumCopy(datum, false, sizeof(Interval)));
-	wish->preflight = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 9);
-	wish->dry_run = !PG_ARGISNULL(5) && PG_GETARG_BOOL(5);
+	wish->preflight = PG_ARGISNULL(7)
+		? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 9) : text_arg(fcinfo, 7);
+	wish->dry_run = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
 	wish->altering = true;
+	check_policies(wish);
+}
+
+static void
+check_policies(const LinkWish *wish)
+{
+	one_of("conflict", wish->conflict, "newest postgres notion manual",
+		   "newest postgres notion manual");
 	one_of("on_local_delete", wish->on_local_delete, "trash hold ignore", "trash hold ignore");
+	one_of("preflight", wish->preflight, "fast strict", "fast strict");
 }
 
 static char *
@@ -519,13 +556,11 @@ write_link(const LinkWish *wish, const LinkMap *map, int32 before)
 	const char *texts[] = {angles_worker_identity(), get_rel_name(wish->relid), wish->parent,
 		wish->data_source, wish->direction, wish->filter, wish->conflict, wish->on_local_delete,
 	wish->on_notion_delete};
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(wish->relid));
 	bool		isnull;
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = ObjectIdGetDatum(wish->relid);
-	values[1] = ObjectIdGetDatum(((Form_pg_class) GETSTRUCT(tuple))->relowner);
-	ReleaseSysCache(tuple);
+	values[1] = ObjectIdGetDatum(table_owner(wish->relid));
 	for (int i = 0; i < lengthof(texts); i++)
 	{
 		values[2 + i] = texts[i] ? CStringGetTextDatum(texts[i]) : (Datum) 0;
@@ -571,8 +606,8 @@ write_columns(int32 link_id, const LinkMap *map)
 {
 	ListCell   *lc;
 	List	   *names = NIL;
-	Oid			types[10] = {INT4OID, INT2OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID,
-	TEXTARRAYOID, OIDOID, TEXTARRAYOID};
+	Oid			types[11] = {INT4OID, INT2OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID,
+	TEXTARRAYOID, OIDOID, TEXTARRAYOID, TEXTOID};
 
 	run_sql("UPDATE angles.links SET push_total = (SELECT GREATEST(c.reltuples, 0)::bigint"
 			" FROM pg_class c WHERE c.oid = relid), attrelid = relid, attnames = ARRAY(SELECT"
@@ -591,8 +626,8 @@ write_columns(int32 link_id, const LinkMap *map)
 	foreach(lc, map->rows)
 	{
 		MapRow	   *row = (MapRow *) lfirst(lc);
-		Datum		values[10];
-		char		nulls[11];
+		Datum		values[11];
+		char		nulls[12];
 
 		if (!row->included)
 			continue;
@@ -609,16 +644,20 @@ write_columns(int32 link_id, const LinkMap *map)
 		nulls[8] = nulls[9] = row->ref_names ? ' ' : 'n';
 		values[8] = ObjectIdGetDatum(row->ref_relid);
 		values[9] = list_to_text_array(row->ref_names);
+		nulls[10] = row->conflict ? ' ' : 'n';
+		values[10] = row->conflict ? CStringGetTextDatum(row->conflict) : (Datum) 0;
 		run_sql("INSERT INTO angles.link_columns (link_id, attnum, attname, type_name,"
-				" property_name, property_type, is_key, options, ref_relid, ref_attnames)"
-				" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::regclass, $10::name[])"
+				" property_name, property_type, is_key, options, ref_relid, ref_attnames,"
+				" conflict)"
+				" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::regclass, $10::name[], $11)"
 				" ON CONFLICT (link_id, property_name) DO UPDATE SET attnum = EXCLUDED.attnum,"
 				" attname = EXCLUDED.attname, type_name = EXCLUDED.type_name,"
 				" is_key = EXCLUDED.is_key, options = EXCLUDED.options, problem = NULL,"
 				" ref_relid = EXCLUDED.ref_relid, ref_attnames = EXCLUDED.ref_attnames,"
+				" conflict = EXCLUDED.conflict,"
 				" property_id = CASE link_columns.property_type WHEN EXCLUDED.property_type"
 				"  THEN link_columns.property_id END, property_type = EXCLUDED.property_type",
-				10, types, values, nulls, SPI_OK_INSERT);
+				11, types, values, nulls, SPI_OK_INSERT);
 	}
 }
 
@@ -723,64 +762,4 @@ list_to_text_array(List *list)
 	foreach(lc, list)
 		elements[n++] = CStringGetTextDatum((char *) lfirst(lc));
 	return PointerGetDatum(construct_array(elements, n, TEXTOID, -1, false, TYPALIGN_INT));
-}
-
-/* ---- what it tells ---- */
-
-static void
-show_map(FunctionCallInfo fcinfo, const LinkWish *wish, const LinkMap *map)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	ListCell   *lc;
-
-	foreach(lc, map->rows)
-	{
-		MapRow	   *row = (MapRow *) lfirst(lc);
-
-		show_row(rsinfo, row->c.attnum == 0 && list_length(map->key_names) > 1
-				 ? "(primary key)" : row->c.name,
-				 row->included ? row->c.property_name : NULL,
-				 row->included ? angles_codec_type_name(row->c.type) : NULL, row->remark);
-	}
-	show_row(rsinfo, NULL, NULL, NULL, push_remark(wish));
-}
-
-static void
-show_row(ReturnSetInfo *rsinfo, const char *column, const char *property, const char *type,
-		 const char *remark)
-{
-	const char *texts[4] = {column, property, type, remark};
-	Datum		values[4];
-	bool		nulls[4];
-
-	for (int i = 0; i < 4; i++)
-	{
-		nulls[i] = texts[i] == NULL;
-		values[i] = texts[i] ? CStringGetTextDatum(texts[i]) : (Datum) 0;
-	}
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-}
-
-/* How many rows there are and how long their first push takes at the limit. */
-static char *
-push_remark(const LinkWish *wish)
-{
-	int			limit = angles_guc_notion_rate_limit;
-	char	   *sql = psprintf("SELECT count(*), CASE WHEN %d > 0"
-							   " THEN justify_interval(make_interval(secs =>"
-							   "  ceil(count(*) * 60.5 / %d)::int)) END FROM %s%s",
-							   limit, Max(limit, 1), angles_link_from(wish->relid),
-							   wish->filter ? psprintf(" WHERE (%s)", wish->filter) : "");
-	char	   *rows;
-	char	   *duration;
-
-	if (SPI_execute(sql, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not count the rows");
-	rows = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	duration = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
-	if (duration == NULL)
-		return psprintf("%s %s rows to send first; no rate limit is set",
-						wish->dry_run ? "would have" : "has", rows);
-	return psprintf("%s %s rows to send first, which takes %s at %d requests a minute",
-					wish->dry_run ? "would have" : "has", rows, duration, limit);
 }

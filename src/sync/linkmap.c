@@ -29,6 +29,7 @@
 #include "core/errors.h"
 #include "core/json.h"
 #include "sync/linkmap.h"
+#include "sync/merge.h"
 #include "sync/mapping.h"
 #include "sync/relink.h"
 
@@ -299,6 +300,15 @@ apply_wish(MapRow *row, Jsonb *wishes, bool *named)
 						 "\"rich_text\"}.")));
 	name = angles_json_get_text(object, "property");
 	type = angles_json_get_text(object, "type");
+	row->conflict = angles_json_get_text(object, "conflict");
+	if (row->conflict != NULL && !angles_merge_is_policy(row->conflict))
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_BAD_MAPPING),
+				 errmsg("column \"%s\" cannot have the conflict policy \"%s\"", row->c.name,
+						row->conflict),
+				 errhint("It may be one of: newest postgres notion manual.")));
+	if (row->conflict != NULL)
+		row->remark = psprintf("conflicts: %s", row->conflict);
 	if (name != NULL)
 	{
 		row->c.property_name = name;
@@ -316,7 +326,8 @@ apply_wish(MapRow *row, Jsonb *wishes, bool *named)
 	row->c.type = angles_codec_type(type);
 	row->typed = true;
 	row->included = true;
-	row->remark = NULL;
+	if (row->conflict == NULL)
+		row->remark = NULL;
 }
 
 /* A wish for a column that does not exist is a typing error, not something to pass over. */

@@ -8,6 +8,7 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
@@ -25,6 +26,7 @@ typedef struct MapRow
 	bool		kept;			/* it has the property that it had before */
 	Oid			ref_relid;		/* RELATION */
 	List	   *ref_names;		/* RELATION: columns of the foreign key */
+	char	   *conflict;		/* its own policy, NULL: the link's */
 	char	   *remark;			/* for people, NULL: none */
 } MapRow;
 
@@ -48,11 +50,18 @@ extern void angles_linkmap_check_table(Oid relid);
 
 /*
  * Makes the mapping. "wishes" is the argument "mapping" of link() (NULL: none): for each column
- * null (leave it out), "property name", or {"property": name, "type": type}. Errors
- * (ERRCODE_ANGLES_BAD_MAPPING) for unknown columns, unknown or impossible types, names used twice.
- * What the wishes leave open is as it was before.
+ * null (leave it out), "property name", or {"property": name, "type": type, "conflict": policy}.
+ * Errors (ERRCODE_ANGLES_BAD_MAPPING) for unknown columns, unknown or impossible types, names used
+ * twice. What the wishes leave open is as it was before.
  */
 extern LinkMap *angles_linkmap_make(Oid relid, Jsonb *wishes, const char *title_column,
 									const struct LinkBefore *before);
+
+/*
+ * Puts the mapping into the result of a set-returning function, with a last row about the rows to
+ * send first. Needs SPI.
+ */
+extern void angles_link_show(FunctionCallInfo fcinfo, const LinkMap *map, const char *filter,
+							 bool dry_run);
 
 #endif							/* ANGLES_LINKMAP_H */

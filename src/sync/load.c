@@ -41,7 +41,6 @@ static ErrorData *load_parts(Link *link, int n, Entry **entries, ErrorData **err
 static bool is_about_values(const ErrorData *error);
 static void find_hidden(Link *link, int n, Entry **entries);
 static Datum key_array(const LoadJob *job);
-static void take_row(LoadJob *job, Entry *entry, HeapTuple tuple, TupleDesc desc);
 static void take_reference(const SyncColumn *column, Entry *entry, int i, HeapTuple tuple,
 						   TupleDesc desc);
 static void apply_page_id(Entry **entries, int n, int32 link_id, const char *key,
@@ -60,12 +59,7 @@ angles_load_rows(Link *link, int n, Entry **entries)
 	{
 		Entry	   *entry = entries[i];
 
-		entry->found = entry->in_scope = false;
-		entry->unreadable = NULL;
-		entry->not_read = false;
-		entry->local = palloc0(Max(link->n_columns, 1) * sizeof(char *));
-		entry->problems = palloc0(Max(link->n_columns, 1) * sizeof(char *));
-		entry->ref_keys = palloc0(Max(link->n_columns, 1) * sizeof(char *));
+		angles_load_clear(link, entry);
 	}
 	error = load_parts(link, n, entries, errors, &patience);
 	if (error != NULL)
@@ -86,6 +80,17 @@ angles_load_rows(Link *link, int n, Entry **entries)
 		return error;
 	find_hidden(link, n, entries);
 	return NULL;
+}
+
+void
+angles_load_clear(const Link *link, Entry *entry)
+{
+	entry->found = entry->in_scope = false;
+	entry->unreadable = NULL;
+	entry->not_read = false;
+	entry->local = palloc0(Max(link->n_columns, 1) * sizeof(char *));
+	entry->problems = palloc0(Max(link->n_columns, 1) * sizeof(char *));
+	entry->ref_keys = palloc0(Max(link->n_columns, 1) * sizeof(char *));
 }
 
 /*
@@ -211,22 +216,21 @@ load_job(void *arg)
 		int64		ord = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 		MemoryContext old = MemoryContextSwitchTo(job->result);
 
-		take_row(job, job->entries[ord - 1], tuple, desc);
+		angles_load_take(job->link, job->entries[ord - 1], tuple, desc);
 		MemoryContextSwitchTo(old);
 	}
 }
 
-static void
-take_row(LoadJob *job, Entry *entry, HeapTuple tuple, TupleDesc desc)
+void
+angles_load_take(const Link *link, Entry *entry, HeapTuple tuple, TupleDesc desc)
 {
-	Link	   *link = job->link;
 	bool		isnull;
 
 	entry->found = true;
 	entry->in_scope = DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull));
 	for (int i = 0; i < link->n_columns; i++)
 	{
-		SyncColumn *column = &link->columns[i];
+		const SyncColumn *column = &link->columns[i];
 
 		if (column->problem != NULL)
 			continue;

@@ -116,6 +116,7 @@ engine_start(void)
 	dlist_init(&engine->flying);
 	dlist_init(&engine->done);
 	engine->look = true;
+	engine->inbox_used = true;
 	engine->batch = ENGINE_BATCH;
 	engine->next_due = angles_clock_now();
 	engine->idle_since_us = angles_clock_mono_us();
@@ -129,6 +130,7 @@ engine_start(void)
 	angles_claim_take_over(engine);
 	pause_killer();
 	angles_txn_commit();
+	angles_worker_wake_apply();
 	return engine;
 }
 
@@ -218,6 +220,7 @@ exchange(Engine *engine, long *sending_wait)
 	take_answers(engine, &arrived);
 	moved = !dlist_is_empty(&arrived);
 	n_flying = engine->n_flying;
+	angles_poll_step(engine);
 	*sending_wait = send_requests(engine);
 	if (engine->n_flying > n_flying)
 		angles_net_drive(engine->net);
@@ -292,6 +295,16 @@ read_answer(Engine *engine, Action *action)
 		action->page_id = angles_notion_parse_id(action->answer->committed_id);
 		action->request = angles_notion_get_page(action->page_id);
 		MemoryContextSwitchTo(old);
+		angles_action_ready_first(engine, action);
+		return;
+	}
+	if (action->kind == ACTION_POLL && angles_poll_take(engine, action))
+	{
+		angles_action_free(action);
+		return;
+	}
+	if (action->kind == ACTION_PREFLIGHT && angles_poll_preflight(engine, action))
+	{
 		angles_action_ready_first(engine, action);
 		return;
 	}
@@ -394,15 +407,18 @@ static void
 work_in_database(Engine *engine)
 {
 	bool		folded_all;
+	bool		settled = engine->n_done > 0;
 	ListCell   *lc;
 
 	engine->look = false;
 	engine->worked_us = angles_clock_mono_us();
 	engine->n_claimed = 0;
 	engine->marks = NIL;
+	engine->inbox_changed = false;
 	angles_txn_begin("synchronize with Notion");
 	angles_worker_recheck();
 	angles_links_refresh();
+	angles_poll_read(engine);
 	angles_settle(engine);
 	ANGLES_KILL_POINT("settled");
 	/* what the answers changed about links counts for what is planned now */
@@ -433,6 +449,9 @@ work_in_database(Engine *engine)
 		angles_txn_commit_async();
 	engine->transaction++;
 	ANGLES_KILL_POINT("after_claim_commit");
+	/* what was left alone while its page was being written may have its turn now */
+	if (engine->inbox_changed || (engine->inbox_waits && settled))
+		angles_worker_wake_apply();
 	angles_calls_reply(engine);
 	foreach(lc, engine->marks)
 		angles_changelog_forget_mark(lfirst_int(lc));
@@ -504,6 +523,13 @@ report_links(void)
 							  ? psprintf("SELECT angles.unlink(%u)", link->relid)
 							  : psprintf("SELECT * FROM angles.alter_link(%s)",
 										 quote_literal_cstr(name)));
+		else if (link->inbound && link->no_login)
+			angles_alert_open(fingerprint, "warning",
+							  psprintf("changes made in Notion to %s wait", name),
+							  "They are written as the table's owner, who may not log in.",
+							  psprintf("ALTER ROLE %s LOGIN (a password is not needed), or link "
+									   "with direction => 'out'.",
+									   quote_identifier(GetUserNameFromId(link->owner, true))));
 		else if (columns.len > 0)
 			angles_alert_open(fingerprint, "warning",
 							  psprintf("properties of %s are paused", name), columns.data,
@@ -568,7 +594,8 @@ must_be_planned_again(Engine *engine, Action *action)
 {
 	if (action->links_version == angles_links_version() || action->kind == ACTION_CHECK ||
 		action->kind == ACTION_FETCH || action->kind == ACTION_SETUP ||
-		action->kind == ACTION_MARK)
+		action->kind == ACTION_MARK || action->kind == ACTION_POLL ||
+		action->kind == ACTION_TARGET)
 		return false;
 	action->answer = MemoryContextAllocZero(action->context, sizeof(NotionAnswer));
 	action->answer->verdict = NOTION_RETRY;
@@ -599,7 +626,8 @@ send_one(Engine *engine, Action *action)
 	angles_net_start(engine->net, &net);
 	dlist_push_tail(&engine->flying, &action->node);
 	engine->n_flying++;
-	if (action->link_id != 0)
+	/* questions for changes write nothing: nobody has to look at the mark because of them */
+	if (action->link_id != 0 && action->kind != ACTION_POLL)
 		angles_counts(engine, action->link_id)->requests++;
 	if (action->kind == ACTION_CREATE)
 		ANGLES_KILL_POINT("create_started");
@@ -640,6 +668,14 @@ next_wait(Engine *engine, long sending_wait)
 
 		due = Max(due, 10);
 		wait = wait < 0 ? (long) due : Min(wait, (long) due);
+		working = true;
+	}
+	if (angles_poll_wanted() && has_token(engine))
+	{
+		int64		due = (engine->poll_due_us - angles_clock_mono_us()) / 1000 + 1;
+
+		if (engine->poll_due_us < INT64_MAX)
+			wait = wait < 0 ? (long) Max(due, 0) : Min(wait, (long) Max(due, 0));
 		working = true;
 	}
 	/* nobody tells when a person lets go of a table of the log */

@@ -11,6 +11,7 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
@@ -26,6 +27,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "core/compat.h"
 #include "core/errors.h"
 #include "core/json.h"
 #include "core/txn.h"
@@ -43,6 +45,7 @@ static void read_links(void);
 static void read_columns(Link *link);
 static void fill_link(Link *link, uint64 row);
 static void fill_column(Link *link, SyncColumn *column, uint64 row);
+static bool is_writable(const Link *link, Form_pg_attribute att);
 static void resolve_attribute(Link *link, SyncColumn *column, const char *type_then);
 static void resolve_foreign_key(Link *link, SyncColumn *column);
 static void resolve_references(void);
@@ -150,6 +153,7 @@ angles_links_forget(void)
 		Link	   *link = (Link *) lfirst(lc);
 
 		angles_spi_forget(&link->load_plan);
+		angles_spi_forget(&link->lock_plan);
 		angles_spi_forget(&link->scan_plan);
 		angles_spi_forget(&link->scan_all_plan);
 	}
@@ -192,7 +196,8 @@ read_links(void)
 						" r.link_id IS NOT NULL, title,"
 						" marker, parent_id, database_id, data_source_id, filter, on_local_delete,"
 						" mass_limit, key_columns::text[], attrelid,"
-						" COALESCE(mark_epoch >= (SELECT since_epoch FROM angles.identity), false)"
+						" COALESCE(mark_epoch >= (SELECT since_epoch FROM angles.identity), false),"
+						" conflict, direction, preflight"
 						" FROM angles.links l LEFT JOIN angles.reconciles r ON r.link_id = l.id"
 						" WHERE state <> 'unlinked' ORDER BY l.id",
 						0, NULL, NULL, NULL, SPI_OK_SELECT);
@@ -259,6 +264,9 @@ fill_link(Link *link, uint64 row)
 	link->mass_limit = DatumGetInt32(SPI_getbinval(tuple, desc, 15, &isnull));
 	link->keys = text_array_to_list(SPI_getbinval(tuple, desc, 16, &isnull));
 	link->marked = DatumGetBool(SPI_getbinval(tuple, desc, 18, &isnull));
+	link->conflict = angles_spi_text(row, 19, memory);
+	link->inbound = strcmp(angles_spi_text(row, 20, memory), "out") != 0;
+	link->strict = link->inbound && strcmp(angles_spi_text(row, 21, memory), "strict") == 0;
 	datum = SPI_getbinval(tuple, desc, 17, &isnull);
 	link->by_name = !isnull && DatumGetObjectId(datum) != link->relid;
 	link->table = get_rel_name(link->relid);
@@ -267,7 +275,22 @@ fill_link(Link *link, uint64 row)
 	else if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(link->owner)))
 		link->problem = "the role that owned the table was dropped";
 	else
+	{
+		link->no_login = ANGLES_ROLE_MUST_LOG_IN && !angles_role_can_log_in(link->owner);
 		link->schema = get_namespace_name(get_rel_namespace(link->relid));
+	}
+}
+
+bool
+angles_role_can_log_in(Oid role)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	bool		can = HeapTupleIsValid(tuple) &&
+		((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return can;
 }
 
 static void
@@ -282,7 +305,8 @@ read_columns(Link *link)
 	n = angles_spi_exec(&plan,
 						"SELECT attnum, attname, type_name, property_id, property_name, "
 						"property_type,"
-						" is_key, options, ref_relid::oid, ref_attnames::text[], problem"
+						" is_key, options, ref_relid::oid, ref_attnames::text[], problem,"
+						" conflict"
 						" FROM angles.link_columns WHERE link_id = $1"
 						" ORDER BY is_key DESC, attnum, property_name",
 						1, types, values, NULL, SPI_OK_SELECT);
@@ -317,6 +341,7 @@ fill_column(Link *link, SyncColumn *column, uint64 row)
 	datum = SPI_getbinval(tuple, desc, 10, &isnull);
 	column->ref_names = isnull ? NIL : text_array_to_list(datum);
 	column->problem = angles_spi_text(row, 11, memory);
+	column->conflict = angles_spi_text(row, 12, memory);
 	if (column->is_key)
 		link->key_column = column;
 	if (link->table == NULL)
@@ -360,11 +385,24 @@ resolve_attribute(Link *link, SyncColumn *column, const char *type_then)
 	column->c.typid = att->atttypid;
 	column->c.typmod = att->atttypmod;
 	column->c.not_null = att->attnotnull;
+	column->writable = is_writable(link, att);
 	if (column->problem == NULL && strcmp(format_type_be(att->atttypid), type_then) != 0)
 		column->problem = psprintf("the column's type changed from %s to %s; call "
 								   "angles.alter_link()",
 								   type_then, format_type_be(att->atttypid));
 	ReleaseSysCache(tuple);
+}
+
+/* The key is what a page belongs to its row by; what the server computes takes no other value. */
+static bool
+is_writable(const Link *link, Form_pg_attribute att)
+{
+	ListCell   *lc;
+
+	foreach(lc, link->keys)
+		if (strcmp((char *) lfirst(lc), NameStr(att->attname)) == 0)
+			return false;
+	return att->attgenerated == '\0' && att->attidentity != ATTRIBUTE_IDENTITY_ALWAYS;
 }
 
 /* The columns of a foreign key go by name: it is recorded anew whenever the link is altered. */
@@ -374,9 +412,11 @@ resolve_foreign_key(Link *link, SyncColumn *column)
 	ListCell   *lc;
 
 	column->n_values = 0;
+	column->writable = true;
 	foreach(lc, column->ref_names)
 	{
 		AttrNumber	attnum = get_attnum(link->relid, (char *) lfirst(lc));
+		HeapTuple	tuple;
 
 		if (attnum == InvalidAttrNumber || column->n_values == INDEX_MAX_KEYS)
 		{
@@ -385,6 +425,11 @@ resolve_foreign_key(Link *link, SyncColumn *column)
 			return;
 		}
 		column->key_types[column->n_values++] = get_atttype(link->relid, attnum);
+		tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(link->relid), Int16GetDatum(attnum));
+		column->writable = column->writable && HeapTupleIsValid(tuple) &&
+			is_writable(link, (Form_pg_attribute) GETSTRUCT(tuple));
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
 	}
 	if (column->n_values == 0)
 		column->problem = "the foreign key is not known any more; call angles.alter_link()";
@@ -462,9 +507,11 @@ order_by_depth(void)
 static void
 build_statements(Link *link)
 {
-	StringInfoData sql;
+	StringInfoData values;
 	int			next = 3;
 	char	   *from;
+	char	   *join;
+	char	   *scope;
 	ListCell   *lc;
 
 	if (link->problem != NULL)
@@ -475,9 +522,7 @@ build_statements(Link *link)
 		link->problem = "the table was dropped";
 		return;
 	}
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT angles_k.angles_ord, %s",
-					 link->filter ? psprintf("COALESCE((%s), false)", link->filter) : "true");
+	initStringInfo(&values);
 	for (int i = 0; i < link->n_columns; i++)
 	{
 		SyncColumn *column = &link->columns[i];
@@ -488,20 +533,25 @@ build_statements(Link *link)
 		if (column->c.type != ANGLES_PROP_RELATION)
 		{
 			next++;
-			appendStringInfo(&sql, ", t.%s", quote_identifier(column->c.name));
+			appendStringInfo(&values, ", t.%s", quote_identifier(column->c.name));
 			continue;
 		}
 		next += column->n_values;
 		foreach(lc, column->ref_names)
-			appendStringInfo(&sql, ", t.%s", quote_identifier((char *) lfirst(lc)));
+			appendStringInfo(&values, ", t.%s", quote_identifier((char *) lfirst(lc)));
 	}
-	appendStringInfo(&sql,
-					 " FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY"
-					 " AS angles_k (angles_key, angles_ord)"
-					 " JOIN %s ON %s", from, key_join(link, false));
-	link->load_sql = sql.data;
+	join = key_join(link, false);
 	if (link->problem != NULL)
 		return;
+	scope = link->filter ? psprintf("COALESCE((%s), false)", link->filter) : pstrdup("true");
+	link->load_sql = psprintf("SELECT angles_k.angles_ord, %s%s"
+							  " FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY"
+							  " AS angles_k (angles_key, angles_ord) JOIN %s ON %s",
+							  scope, values.data, from, join);
+	link->lock_sql = psprintf("%s FOR NO KEY UPDATE OF t SKIP LOCKED", link->load_sql);
+	link->update_before = psprintf("UPDATE %s SET ", from);
+	link->update_after = psprintf(" FROM (SELECT $1::pg_catalog.text AS angles_key) AS angles_k"
+								  " WHERE %s", join);
 	link->scan_sql = scan_statement(link, from, true);
 	if (link->filter)
 		link->scan_all_sql = scan_statement(link, from, false);

@@ -26,10 +26,12 @@ typedef struct SyncColumn
 	AnglesColumn c;				/* c.attnum 0: stands for the row's key, not for a column */
 	bool		is_key;			/* holds the row's key: look-ups go by it */
 	char	   *problem;		/* why this column is not synced just now, or NULL */
+	bool		writable;		/* a change in Notion may go into it: no key, not generated */
 	List	   *ref_names;		/* RELATION: columns of the foreign key, in the key's order */
 	int32		ref_link;		/* RELATION: link of the referenced table, 0: not linked */
 	char	   *ref_data_source;	/* RELATION: its data source, NULL while it has none */
 	int			first_value;	/* 1-based column of the load query; 0 when none */
+	char	   *conflict;		/* its own policy, NULL: the link's */
 	Oid			ref_relid;		/* RELATION: the table that is referenced */
 	int			n_values;		/* RELATION: columns of the foreign key, and their types */
 	Oid			key_types[INDEX_MAX_KEYS];
@@ -56,6 +58,10 @@ typedef struct Link
 	char	   *data_source_id;
 	char	   *filter;
 	char	   *on_local_delete;
+	char	   *conflict;		/* who wins when both sides changed a value */
+	bool		inbound;		/* changes in Notion go into the table */
+	bool		strict;			/* a page is read before it is written */
+	bool		no_login;		/* its owner may not log in, which they need */
 	int			mass_limit;
 	int			depth;			/* parents have a lower one than children; cycles: arbitrary */
 	List	   *keys;			/* of char *: key column names */
@@ -63,9 +69,13 @@ typedef struct Link
 	SyncColumn *columns;
 	SyncColumn *key_column;		/* the one with is_key */
 	char	   *load_sql;		/* $1 text[]: ordinality, in scope, then the values */
+	char	   *lock_sql;		/* the same, and locks the rows that nobody else has locked */
+	char	   *update_before;	/* UPDATE table SET ... FROM, WHERE the key is $1 text */
+	char	   *update_after;
 	char	   *scan_sql;		/* keys in order: $1 text (after this one or NULL), $2 limit */
 	char	   *scan_all_sql;	/* the same without the filter, NULL without a filter */
 	SPIPlanPtr	load_plan;
+	SPIPlanPtr	lock_plan;
 	SPIPlanPtr	scan_plan;
 	SPIPlanPtr	scan_all_plan;
 } Link;
@@ -88,6 +98,9 @@ extern Link *angles_link_find(int32 id);
 
 /* Returns true when requests may be sent for the link: active enough, not paused, not fenced. */
 extern bool angles_link_sends(const Link *link);
+
+/* Returns whether the role is there and may log in. */
+extern bool angles_role_can_log_in(Oid role);
 
 /* Returns the table's quoted name, or its OID where it was dropped: both name it to regclass. */
 extern char *angles_link_name(const Link *link);

@@ -82,6 +82,9 @@ plan_present(const Link *link, const Entry *entry)
 		 */
 		if (column->problem != NULL || column->c.property_id == NULL)
 			continue;
+		/* what a person changed in Notion, and is not merged, is not written over */
+		if (entry->held != NULL && angles_json_member(entry->held, column->c.property_id) != NULL)
+			continue;
 		if (entry->problems[i] != NULL)
 		{
 			plan.kind = PLAN_PARK;
@@ -95,7 +98,9 @@ plan_present(const Link *link, const Entry *entry)
 			continue;
 		/* nothing is gained by writing an empty property into a new page */
 		if (creating ? column->is_key || !is_empty(entry->local[i])
-			: column_changed(column, entry, entry->local[i]))
+			: column_changed(column, entry, entry->local[i]) ||
+			/* Notion may hold another value than the last one it acknowledged */
+			angles_claim_was_sent(entry->sending, column->c.property_id, NULL))
 			plan.columns[plan.n++] = i;
 	}
 	if (entry->missing_key != NULL && entry->missing_will_come)

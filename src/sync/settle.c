@@ -40,6 +40,7 @@ static void settle_lookup(Engine *engine, Outcome *out, Action *action);
 static void settle_failure(Engine *engine, Outcome *out, Action *action);
 static void adopt_page(Outcome *out, Link *link, const char *key, JsonbContainer *page);
 static void page_row(Outcome *out, Link *link, Action *action, JsonbContainer *page);
+static char *edit_time(JsonbContainer *page);
 static bool page_is_taken(const char *page_id, int32 link_id, const char *key);
 static char *found_key(Link *link, JsonbContainer *page);
 static void later(Outcome *out, int32 link_id, const char *key, const char *state, int64 delay_us,
@@ -69,6 +70,16 @@ angles_settle(Engine *engine)
 			angles_setup_settle(engine, action);
 		else if (action->kind == ACTION_MARK)
 			angles_mark_settle(engine, action);
+		else if (action->kind == ACTION_POLL)
+			angles_poll_settle(engine, action);
+		else if (action->kind == ACTION_TARGET)
+			angles_poll_settle_target(engine, action);
+		else if (action->kind == ACTION_PREFLIGHT && action->answer->verdict == NOTION_DONE)
+		{
+			angles_poll_settle_preflight(engine, action);
+			if (angles_link_find(action->link_id) != NULL)
+				angles_rows_add(&out.again, action->link_id, action->key);
+		}
 		else if (action->kind == ACTION_CHECK)
 			angles_calls_settle_check(engine, action);
 		else
@@ -210,8 +221,17 @@ page_row(Outcome *out, Link *link, Action *action, JsonbContainer *page)
 	angles_rows_text(&out->pages, 0, angles_json_get_text(page, "id"));
 	angles_rows_text(&out->pages, 1, base.data);
 	angles_rows_text(&out->pages, 2, n_local > 0 ? local.data : NULL);
-	angles_rows_text(&out->pages, 3, angles_json_get_text(page, "last_edited_time"));
+	angles_rows_text(&out->pages, 3, edit_time(page));
 	angles_rows_text(&out->pages, 4, action->kind == ACTION_TRASH ? "trashed" : "live");
+}
+
+/* When the page was edited last, NULL when its answer does not tell. */
+static char *
+edit_time(JsonbContainer *page)
+{
+	TimestampTz at = angles_notion_time(page, "last_edited_time");
+
+	return at ? pstrdup(timestamptz_to_str(at)) : NULL;
 }
 
 /* A page that exists already becomes the row's: all its properties are its base. */
@@ -244,7 +264,7 @@ adopt_page(Outcome *out, Link *link, const char *key, JsonbContainer *page)
 	angles_rows_add(&out->pages, link->id, key);
 	angles_rows_text(&out->pages, 0, angles_json_get_text(page, "id"));
 	angles_rows_text(&out->pages, 1, base.data);
-	angles_rows_text(&out->pages, 3, angles_json_get_text(page, "last_edited_time"));
+	angles_rows_text(&out->pages, 3, edit_time(page));
 	angles_rows_text(&out->pages, 4, angles_json_get_bool(page, "in_trash", false)
 					 ? "trashed" : "live");
 }
@@ -572,7 +592,7 @@ write_done(Engine *engine, Outcome *out)
 						"  class = CASE WHEN d.then_key IS NOT NULL THEN 'relation' END,"
 						"  decision = CASE q.decision WHEN 'hold' THEN 'hold' END,"
 						"  seq = nextval('angles.queue_seq'), attempts = 0, crashes = 0,"
-						"  generation = NULL, claimed_version = NULL"
+						"  sending = NULL, generation = NULL, claimed_version = NULL"
 						" FROM unnest($1, $2, $3, $4) AS d (link_id, key, then_link, then_key)"
 						" WHERE q.link_id = d.link_id AND q.key = d.key"
 						" AND q.state = 'claimed' AND q.generation = $5",

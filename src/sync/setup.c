@@ -605,6 +605,7 @@ settle_schema(Engine *engine, Link *link, Action *action)
 						" AND (property_id, problem) IS DISTINCT FROM ($3, $4)",
 						4, types, values, problem ? "    " : "   n", SPI_OK_UPDATE);
 	}
+	angles_poll_begin(link, action->answer->server_date);
 	columns_of(link, true, &columns, &relations);
 	if (columns != NIL && action->step == STEP_READ_SCHEMA)
 		follow(engine, link, STEP_ADD_PROPERTIES,

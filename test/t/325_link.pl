@@ -77,11 +77,9 @@ rejected("link('good', filter => 'n')", '42804', qr/boolean/, 'a filter that is 
 rejected("link('good', direction => 'in')", '0A000', qr/inbound.*HINT/s, 'a direction that is not built');
 rejected("link('good', direction => 'up')", '22023', qr/direction.*HINT:.*both/s, 'an unknown direction');
 rejected("link('good', body_column => 'title')", '0A000', qr/body_column/, 'a body column');
-rejected("link('good', conflict => 'manual')", '0A000', qr/conflict/, 'a policy that is not built');
 rejected("link('good', conflict => 'newest postgres')", '22023', qr/conflict/, 'two words as one');
 rejected("link('good', on_local_delete => 'x')", '22023', qr/HINT:.*trash/s, 'an unknown policy');
 rejected("link('good', on_notion_delete => 'delete')", '0A000', qr/on_notion_delete/, 'a policy of the inbound half');
-rejected("link('good', preflight => 'strict')", '0A000', qr/preflight/, 'a check that is not built');
 rejected("link('good', data_source => 'no id')", '22023', qr/data source.*HINT/s, 'no id of a data source');
 rejected("link('good', parent => 'no id')", '22023', qr/page.*HINT/s, 'no id of a page');
 rejected('link(NULL)', '22004', qr/must not be null/, 'null');

@@ -316,7 +316,7 @@ sub follows
 		. q{SELECT remark FROM angles.alter_link('d', dry_run => true) WHERE "column" = 'code'; ROLLBACK}),
 		qr/pages follow their rows/, 'A7: another primary key: the dry run tells');
 	follows('d', 'code', 'code', 0);
-	is((pages($node, $sim, 'd'))[0]{id}, 1, 'A7: d: the former key keeps its property');
+	is(live_keys($node, $sim, 'd'), '1 2 3 4 5', 'A7: d: the former key keeps its property');
 	follows('d', 'id', 'id::text', 0);
 	follows('d', 'id', 'id::text', 0, 'linked again');
 	follows('d', 'code', 'code', 0, 'linked again');
@@ -494,7 +494,7 @@ sub follows
 	my $before = $sim->ledger;
 	link_table($node, 'moved', qq{data_source => '$second', mapping => '{"title": "Name"}'});
 	is(scalar(creates($sim, $before)), 2, 'B1: linked again with another data source: its rows are pages there');
-	is(join(' ', map { "$_->{id}:$_->{Name}:$_->{n}" } pages($node, $sim, 'moved')), '1:a:1 2:b:2',
+	is(join(' ', sort map { "$_->{id}:$_->{Name}:$_->{n}" } pages($node, $sim, 'moved')), '1:a:1 2:b:2',
 		'B1: with the properties of that one');
 	$node->sql(q{UPDATE moved SET title = 'c' WHERE id = 1; DELETE FROM moved WHERE id = 2});
 	drained($node);

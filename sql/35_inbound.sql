@@ -1,0 +1,127 @@
+/*
+ * 35_inbound.sql
+ *		What people changed in Notion, on its way into the tables. src/sync/README.md draws the way.
+ */
+
+CREATE TABLE angles.polls (
+	link_id			integer PRIMARY KEY,
+	watermark		timestamptz NOT NULL
+);
+COMMENT ON TABLE angles.polls IS 'how far each data source was read; only the sync worker writes it';
+COMMENT ON COLUMN angles.polls.watermark IS 'pages edited before this minute have been seen';
+
+/*
+ * Written by the sync worker, and by an apply worker that has the row locked. Neither waits for the
+ * other: a row that is locked has its turn later.
+ */
+CREATE TABLE angles.inbox (
+	link_id			integer NOT NULL,
+	page_id			uuid NOT NULL,
+	state			text NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'parked')),
+	remote			jsonb NOT NULL,
+	decided			jsonb,
+	edited_at		timestamptz NOT NULL,
+	edited_by		text,
+	seen_at			timestamptz NOT NULL,
+	attempts		integer NOT NULL DEFAULT 0,
+	next_at			timestamptz,
+	class			text,
+	code			text,
+	message			text,
+	hint			text,
+	parked_at		timestamptz,
+	PRIMARY KEY (link_id, page_id)
+);
+CREATE INDEX inbox_ready ON angles.inbox (link_id, seen_at) WHERE state = 'ready';
+COMMENT ON TABLE angles.inbox IS 'what was changed in Notion and is not in its row yet';
+COMMENT ON COLUMN angles.inbox.remote IS 'the new values, by property id, in canonical form';
+COMMENT ON COLUMN angles.inbox.decided IS 'values that a person chose with angles.resolve(), by property id';
+COMMENT ON COLUMN angles.inbox.edited_at IS 'the minute of the page''s last edit, as Notion tells it';
+
+CREATE TABLE angles.conflict_log (
+	id				bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	link_id			integer NOT NULL,
+	key				text NOT NULL,
+	page_id			uuid NOT NULL,
+	property_id		text NOT NULL,
+	property_name	text NOT NULL,
+	column_name		name NOT NULL,
+	base			jsonb,
+	local			jsonb NOT NULL,
+	remote			jsonb NOT NULL,
+	policy			text NOT NULL,
+	winner			text CHECK (winner IN ('postgres', 'notion')),
+	local_at		timestamptz,
+	remote_at		timestamptz NOT NULL,
+	remote_by		text,
+	detected_at		timestamptz NOT NULL,
+	resolved_at		timestamptz,
+	resolved_by		text
+);
+CREATE INDEX conflict_log_open ON angles.conflict_log (link_id, key) WHERE winner IS NULL;
+COMMENT ON TABLE angles.conflict_log IS 'values that both sides had changed, with the one that lost';
+SELECT pg_catalog.pg_extension_config_dump('angles.conflict_log', '');
+SELECT pg_catalog.pg_extension_config_dump('angles.conflict_log_id_seq', '');
+
+/*
+ * Which changes an apply worker can take now. All who decide whether and as whom one is started ask
+ * this, so that none is started for nothing. Before 17 it can only be a role that may log in.
+ */
+CREATE VIEW angles.inbox_due AS
+	SELECT i.link_id, i.page_id, i.seen_at, l.owner::oid AS owner
+	FROM angles.inbox i JOIN angles.links l ON l.id = i.link_id
+		JOIN angles.pages p ON p.link_id = i.link_id AND p.page_id = i.page_id
+		JOIN pg_catalog.pg_roles r ON r.oid = l.owner
+		LEFT JOIN angles.queue_entries q ON q.link_id = p.link_id AND q.key = p.key
+	WHERE i.state = 'ready' AND (i.next_at IS NULL OR i.next_at <= clock_timestamp())
+		AND NOT l.paused AND l.state IN ('pushing', 'active') AND l.identity = angles.identity_now()
+		AND p.state = 'live' AND q.state IS DISTINCT FROM 'claimed'
+		AND (r.rolcanlogin OR current_setting('server_version_num')::integer >= 170000);
+COMMENT ON VIEW angles.inbox_due IS 'internal: changes made in Notion that can be applied now';
+
+/*
+ * Values are shown to those who may read the column: they come from rows, and row security cannot be
+ * asked about a row that changed since.
+ */
+CREATE VIEW angles.conflicts AS
+	SELECT c.id, l.relid AS "table", c.key, c.column_name AS "column", c.property_name AS property,
+		CASE WHEN v.visible THEN c.base END AS base, CASE WHEN v.visible THEN c.local END AS postgres,
+		CASE WHEN v.visible THEN c.remote END AS notion, c.policy, c.winner,
+		c.local_at AS postgres_at, c.remote_at AS notion_at, c.remote_by AS notion_by,
+		c.detected_at, c.resolved_at, c.resolved_by
+	FROM angles.conflict_log c JOIN angles.links l ON l.id = c.link_id LEFT JOIN pg_catalog.pg_class t ON t.oid = l.relid,
+		LATERAL (SELECT CASE WHEN t.oid IS NULL THEN false
+			ELSE has_table_privilege(t.oid, 'SELECT') AND NOT row_security_active(t.oid) END AS visible) v
+	WHERE l.state <> 'unlinked';
+COMMENT ON VIEW angles.conflicts IS 'values that both sides had changed; without a winner both wait for angles.resolve(id, ''postgres'' or ''notion'')';
+
+CREATE FUNCTION angles.resolve(conflict bigint, winner text) RETURNS void
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS $$
+DECLARE
+	decided record;
+BEGIN
+	IF resolve.winner IS NULL OR resolve.winner NOT IN ('postgres', 'notion') THEN
+		RAISE EXCEPTION 'argument "winner" cannot be "%"', COALESCE(resolve.winner, 'null')
+			USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'It may be postgres (the row''s value) or notion (the page''s).';
+	END IF;
+	SELECT c.link_id, c.key, l.relid::text AS name INTO decided
+	FROM angles.conflict_log c JOIN angles.links l ON l.id = c.link_id
+	WHERE c.id = resolve.conflict AND l.state <> 'unlinked';
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no conflict %', COALESCE(resolve.conflict::text, 'null')
+			USING ERRCODE = 'NG106', HINT = 'SELECT * FROM angles.conflicts shows those that are.';
+	END IF;
+	-- what a decision leads to is the workers' to write: nobody shall wait for this transaction
+	INSERT INTO angles.change_log_0 (id, ord, link_id, op, key, new_key, at)
+	VALUES (nextval('angles.change_log_seq'), 0, decided.link_id, 'C', decided.key,
+		format('%s:%s:%s', resolve.conflict, resolve.winner, session_user), clock_timestamp());
+	PERFORM angles.wake();
+	PERFORM angles.audit('resolve', decided.name, jsonb_build_object('conflict', resolve.conflict,
+		'key', decided.key, 'winner', resolve.winner));
+END
+$$;
+COMMENT ON FUNCTION angles.resolve IS 'decides a conflict, or puts the value back that lost: the row''s (postgres) or the page''s (notion)';
+
+REVOKE ALL ON angles.inbox_due, angles.polls, angles.inbox, angles.conflict_log FROM PUBLIC;

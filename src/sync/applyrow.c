@@ -1,0 +1,551 @@
+/*
+ * applyrow.c
+ *		Puts changes made in Notion into rows: locks the row unless somebody has it, merges what
+ *		both sides changed, updates it. Runs in apply workers, as the owner of the table: his
+ *		triggers, constraints and policies do what they do for any session of his.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "core/clock.h"
+#include "core/guc.h"
+#include "core/json.h"
+#include "core/txn.h"
+#include "sync/apply.h"
+#include "sync/merge.h"
+#include "worker/worker.h"
+
+/* A transaction that holds locks on users' rows takes no more of them after this time. */
+#define APPLY_LONGEST_US 50000
+
+/* A value on its way into a column. */
+typedef struct Assignment
+{
+	const char *name;
+	Oid			type;
+	Datum		value;
+	bool		isnull;
+} Assignment;
+
+/* What one row gets. */
+typedef struct RowUpdate
+{
+	Assignment *columns;
+	int			n;
+} RowUpdate;
+
+typedef struct Batch
+{
+	Link	   *link;
+	int			n;
+	Change	  **changes;
+	int64		give_up_us;
+	MemoryContext result;
+} Batch;
+
+static void batch_job(void *arg);
+static void clear(Change *change);
+static void apply_one(Change *change);
+static bool lock_row(Change *change);
+static void take_values(Change *change);
+static void resolve_job(void *arg);
+static void merge_property(Change *change, int column, RowUpdate *update);
+static void carry_out(Change *change, int column, Jsonb *decided, Jsonb *known,
+					  RowUpdate *update);
+static void set_field(MergeField *field, Change *change, int column, Jsonb *remote);
+static void note_base(Change *change, const SyncColumn *column, Jsonb *value);
+static void note_held(Change *change, const SyncColumn *column, Jsonb *value);
+static void note_left(Change *change, const SyncColumn *column, Jsonb *value, const char *problem);
+static void note_conflict(Change *change, const MergeField *field, const SyncColumn *column,
+						  const char *policy, const char *winner);
+static bool assign(Change *change, int column, Jsonb *value, Jsonb *remote, RowUpdate *update);
+static bool assign_reference(Change *change, const SyncColumn *column, Jsonb *pages, Jsonb *remote,
+							 RowUpdate *update);
+static void find_parent_job(void *arg);
+static void input_value(Assignment *to, Oid relid, const char *name, const char *text);
+static void update_row(Change *change, RowUpdate *update);
+static void set_constraints_immediate(void);
+static bool is_passing(const ErrorData *error);
+
+void
+angles_apply_rows(Link *link, int n, Change **changes)
+{
+	Batch		batch = {link, n, changes, angles_clock_mono_us() + APPLY_LONGEST_US,
+	CurrentMemoryContext};
+	ErrorData  *error = angles_txn_try_for(batch_job, &batch, false, angles_guc_apply_timeout);
+
+	if (error == NULL)
+		return;
+	/* one of them is the reason: each by itself, so that it alone stays behind */
+	batch.give_up_us = angles_clock_mono_us() + APPLY_LONGEST_US;
+	for (int i = 0; i < n; i++)
+	{
+		Batch		one = {link, 1, &changes[i], INT64_MAX, CurrentMemoryContext};
+
+		if (i > 0 && angles_clock_mono_us() > batch.give_up_us)
+		{
+			clear(changes[i]);
+			changes[i]->not_reached = true;
+			continue;
+		}
+		error = angles_txn_try_for(batch_job, &one, false, angles_guc_apply_timeout);
+		if (error == NULL)
+			continue;
+		clear(changes[i]);
+		if (is_passing(error))
+			changes[i]->busy = true;
+		else
+			changes[i]->refused = error;
+	}
+}
+
+/* Somebody else was in the way, or it took too long: that may pass. */
+static bool
+is_passing(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+}
+
+static void
+batch_job(void *arg)
+{
+	Batch	   *batch = (Batch *) arg;
+	bool		written = false;
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		Change	   *change = batch->changes[i];
+		MemoryContext old = MemoryContextSwitchTo(batch->result);
+
+		clear(change);
+		if (i > 0 && angles_clock_mono_us() > batch->give_up_us)
+			change->not_reached = true;
+		else
+			apply_one(change);
+		written = written || change->written;
+		MemoryContextSwitchTo(old);
+	}
+	/* what is deferred shall fail here, where it is known whose fault it is */
+	if (written)
+		set_constraints_immediate();
+}
+
+static void
+clear(Change *change)
+{
+	initStringInfo(&change->base);
+	initStringInfo(&change->held);
+	initStringInfo(&change->left);
+	initStringInfo(&change->columns);
+	change->not_reached = change->busy = change->written = change->to_send = false;
+	change->refused = NULL;
+	change->problem = NULL;
+	change->conflicts = change->settled = NIL;
+}
+
+static void
+set_constraints_immediate(void)
+{
+	if (SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not check constraints");
+}
+
+/* ---- one row ---- */
+
+static void
+apply_one(Change *change)
+{
+	Link	   *link = change->link;
+	RowUpdate	update = {palloc(link->n_columns * INDEX_MAX_KEYS * sizeof(Assignment)), 0};
+
+	if (!lock_row(change))
+	{
+		change->busy = true;
+		return;
+	}
+	for (int i = 0; i < link->n_columns; i++)
+		if (link->columns[i].c.property_id != NULL && link->columns[i].problem == NULL)
+			merge_property(change, i, &update);
+	if (update.n > 0)
+		update_row(change, &update);
+}
+
+/* Reads and locks the row. Returns false when it is not there, or somebody else has it. */
+static bool
+lock_row(Change *change)
+{
+	Link	   *link = change->link;
+	Oid			types[1] = {TEXTARRAYOID};
+	Datum		key = CStringGetTextDatum(change->entry.key);
+	Datum		values[1] = {PointerGetDatum(construct_array(&key, 1, TEXTOID, -1, false,
+															 TYPALIGN_INT))};
+	uint64		found;
+	int			level;
+
+	angles_load_clear(link, &change->entry);
+	/* the filter means here what it means in the sync worker */
+	level = angles_txn_pin_values();
+	found = angles_spi_exec(&link->lock_plan, link->lock_sql, 1, types, values, NULL,
+							SPI_OK_SELECT);
+	AtEOXact_GUC(true, level);
+	if (found == 0)
+		return false;
+	take_values(change);
+	/* its page is being left alone: see the planner */
+	return change->entry.in_scope;
+}
+
+/* Takes the values of the row that the last statement gave. */
+static void
+take_values(Change *change)
+{
+	Entry	   *entry = &change->entry;
+	int			level = angles_txn_pin_values();
+	bool		references = false;
+
+	angles_load_take(change->link, entry, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
+	AtEOXact_GUC(true, level);
+	for (int i = 0; i < change->link->n_columns; i++)
+		references = references || entry->ref_keys[i] != NULL;
+	if (references)
+		angles_worker_as_owner(resolve_job, entry);
+	/* it references a row that has no page: that is something else than any page */
+	for (int i = 0; i < change->link->n_columns; i++)
+		if (entry->ref_keys[i] != NULL && entry->local[i] == NULL)
+			entry->local[i] = psprintf("[\"a row without a page\"]");
+}
+
+static void
+resolve_job(void *arg)
+{
+	Entry	   *entry = (Entry *) arg;
+
+	angles_resolve_relations(1, &entry);
+}
+
+/* ---- one field ---- */
+
+static void
+merge_property(Change *change, int i, RowUpdate *update)
+{
+	const SyncColumn *column = &change->link->columns[i];
+	Jsonb	   *remote = angles_json_member(change->remote, column->c.property_id);
+	Jsonb	   *held = change->entry.held == NULL ? NULL
+		: angles_json_member(change->entry.held, column->c.property_id);
+	const char *policy = !column->writable ? "postgres"
+		: column->conflict ? column->conflict : change->link->conflict;
+	Jsonb	   *decided = change->decided == NULL ? NULL
+		: angles_json_member(change->decided, column->c.property_id);
+	MergeField	field;
+	MergeResult merged;
+
+	if (decided != NULL)
+	{
+		carry_out(change, i, decided, held ? held : remote, update);
+		return;
+	}
+	if (remote == NULL)
+	{
+		/* not read this time: what waits goes on waiting */
+		if (held != NULL)
+			note_held(change, column, held);
+		return;
+	}
+	/* a value that this server cannot send stays what it is, and Notion's beside it */
+	if (change->entry.local[i] == NULL)
+	{
+		note_left(change, column, remote, psprintf("column \"%s\": %s", column->c.name,
+												   change->entry.problems[i]
+												   ? change->entry.problems[i] : "no value"));
+		return;
+	}
+	set_field(&field, change, i, remote);
+	field.policy = angles_merge_policy(policy);
+	merged = angles_merge_field(&field);
+	/* who changes what only the server computes, or the key, gets the row's value back */
+	if (merged.outcome == MERGE_TAKE && !column->writable)
+	{
+		merged.outcome = MERGE_KEEP;
+		merged.conflict = true;
+	}
+	if ((merged.outcome == MERGE_TAKE || merged.outcome == MERGE_JOIN) &&
+		!assign(change, i, merged.value ? angles_codec_parse(merged.value) : remote, remote,
+				update))
+		return;
+	if (held != NULL && merged.outcome != MERGE_HOLD)
+	{
+		change->settled = lappend(change->settled, column->c.property_id);
+		change->to_send = true;
+	}
+	if (merged.outcome == MERGE_HOLD)
+		note_held(change, column, remote);
+	else if (merged.outcome != MERGE_SAME)
+		note_base(change, column, remote);
+	if (merged.conflict)
+		note_conflict(change, &field, column, policy,
+					  merged.outcome == MERGE_HOLD ? NULL
+					  : merged.outcome == MERGE_KEEP ? "postgres" : "notion");
+	if (merged.outcome == MERGE_KEEP || merged.outcome == MERGE_JOIN)
+		change->to_send = true;
+}
+
+/*
+ * A person chose a value: the row gets it, and Notion is known to hold "known" (NULL: what both
+ * last agreed on), so what differs is sent.
+ */
+static void
+carry_out(Change *change, int i, Jsonb *decided, Jsonb *known, RowUpdate *update)
+{
+	const SyncColumn *column = &change->link->columns[i];
+
+	if ((change->entry.local[i] == NULL ||
+		 !angles_merge_equal(decided, angles_codec_parse(change->entry.local[i]))) &&
+		!assign(change, i, decided, decided, update))
+		return;
+	if (known != NULL)
+		note_base(change, column, known);
+	change->to_send = true;
+}
+
+static void
+set_field(MergeField *field, Change *change, int i, Jsonb *remote)
+{
+	const SyncColumn *column = &change->link->columns[i];
+
+	MemSet(field, 0, sizeof(*field));
+	field->is_set = column->c.type == ANGLES_PROP_MULTI_SELECT;
+	field->base = angles_json_member(change->entry.base, column->c.property_id);
+	field->base_local = angles_json_member(change->entry.base_local, column->c.property_id);
+	field->local = angles_codec_parse(change->entry.local[i]);
+	field->remote = remote;
+	field->local_at = change->local_at;
+	field->remote_at = change->edited_at;
+}
+
+static void
+append_member(StringInfo members, const SyncColumn *column, Jsonb *value)
+{
+	if (members->len > 0)
+		appendStringInfoChar(members, ',');
+	angles_json_append_string(members, column->c.property_id);
+	appendStringInfo(members, ":%s", JsonbToCString(NULL, &value->root, VARSIZE(value)));
+}
+
+static void
+note_base(Change *change, const SyncColumn *column, Jsonb *value)
+{
+	append_member(&change->base, column, value);
+}
+
+static void
+note_held(Change *change, const SyncColumn *column, Jsonb *value)
+{
+	append_member(&change->held, column, value);
+}
+
+/* The first problem is told: when it is gone, the next one is. */
+static void
+note_left(Change *change, const SyncColumn *column, Jsonb *value, const char *problem)
+{
+	append_member(&change->left, column, value);
+	if (change->problem == NULL)
+		change->problem = pstrdup(problem);
+}
+
+static void
+note_conflict(Change *change, const MergeField *field, const SyncColumn *column,
+			  const char *policy, const char *winner)
+{
+	Conflict   *conflict = palloc0(sizeof(Conflict));
+
+	conflict->column = column;
+	if (field->base != NULL)
+		conflict->base = JsonbToCString(NULL, unconstify(JsonbContainer *, &field->base->root),
+										VARSIZE(field->base));
+	conflict->local = JsonbToCString(NULL, unconstify(JsonbContainer *, &field->local->root),
+									 VARSIZE(field->local));
+	conflict->remote = JsonbToCString(NULL, unconstify(JsonbContainer *, &field->remote->root),
+									  VARSIZE(field->remote));
+	conflict->policy = policy;
+	conflict->winner = winner;
+	change->conflicts = lappend(change->conflicts, conflict);
+}
+
+/* ---- values for columns ---- */
+
+/*
+ * Adds what a canonical value is in SQL to the row's update. Returns false when the column cannot
+ * hold it as it is: what Notion holds is left then, with the problem.
+ */
+static bool
+assign(Change *change, int i, Jsonb *value, Jsonb *remote, RowUpdate *update)
+{
+	const SyncColumn *column = &change->link->columns[i];
+	Assignment *to = &update->columns[update->n];
+	char	   *canon = JsonbToCString(NULL, &value->root, VARSIZE(value));
+	char	   *problem = NULL;
+	char	   *text;
+	char	   *back;
+	int			level;
+
+	if (column->c.type == ANGLES_PROP_RELATION)
+		return assign_reference(change, column, value, remote, update);
+	level = angles_txn_pin_values();
+	text = angles_codec_to_sql(&column->c, canon, &problem);
+	if (problem == NULL)
+	{
+		input_value(to, change->link->relid, column->c.name, text);
+		back = angles_codec_canon_local(&column->c, to->value, to->isnull, &problem);
+		if (back != NULL && !angles_merge_equal(angles_codec_parse(back), value))
+			problem = psprintf("type %s would keep another value than the one in Notion",
+							   format_type_with_typemod(column->c.typid, column->c.typmod));
+	}
+	AtEOXact_GUC(true, level);
+	if (problem != NULL)
+	{
+		note_left(change, column, remote, psprintf("column \"%s\": %s", column->c.name, problem));
+		return false;
+	}
+	update->n++;
+	appendStringInfo(&change->columns, "%s%s", change->columns.len ? ", " : "", column->c.name);
+	return true;
+}
+
+static void
+input_value(Assignment *to, Oid relid, const char *name, const char *text)
+{
+	AttrNumber	attnum = get_attnum(relid, name);
+	int32		typmod;
+	Oid			collation;
+	Oid			input;
+	Oid			param;
+
+	get_atttypetypmodcoll(relid, attnum, &to->type, &typmod, &collation);
+	getTypeInputInfo(to->type, &input, &param);
+	to->name = name;
+	to->isnull = text == NULL;
+	to->value = OidInputFunctionCall(input, unconstify(char *, text), param, typmod);
+}
+
+typedef struct Parent
+{
+	const SyncColumn *column;
+	const char *page_id;
+	char	   *key;			/* of the row that has this page, NULL: none */
+	MemoryContext result;
+} Parent;
+
+static bool
+assign_reference(Change *change, const SyncColumn *column, Jsonb *pages, Jsonb *remote,
+				 RowUpdate *update)
+{
+	int			n = JB_ROOT_IS_ARRAY(pages) && !JB_ROOT_IS_SCALAR(pages) ? JB_ROOT_COUNT(pages) : 0;
+	Parent		parent = {column, NULL, NULL, CurrentMemoryContext};
+	Jsonb	   *keys = NULL;
+	ListCell   *lc;
+	int			k = 0;
+
+	if (n > 1)
+	{
+		note_left(change, column, remote,
+				  psprintf("property \"%s\" points to %d pages; the table's foreign key holds one",
+						   column->c.property_name, n));
+		return false;
+	}
+	if (n == 1)
+	{
+		JsonbValue *page = getIthJsonbValueFromContainer(&pages->root, 0);
+
+		parent.page_id = pnstrdup(page->val.string.val, page->val.string.len);
+		angles_worker_as_owner(find_parent_job, &parent);
+		if (parent.key == NULL)
+		{
+			note_left(change, column, remote,
+					  psprintf("property \"%s\" points to a page that belongs to no row of the "
+							   "referenced table", column->c.property_name));
+			return false;
+		}
+		if (column->n_values > 1)
+			keys = angles_codec_parse(parent.key);
+	}
+	foreach(lc, column->ref_names)
+	{
+		const char *text = parent.key;
+
+		if (keys != NULL)
+		{
+			JsonbValue *one = getIthJsonbValueFromContainer(&keys->root, k);
+
+			text = pnstrdup(one->val.string.val, one->val.string.len);
+		}
+		input_value(&update->columns[update->n], change->link->relid, (char *) lfirst(lc), text);
+		update->n++;
+		k++;
+		appendStringInfo(&change->columns, "%s%s", change->columns.len ? ", " : "",
+						 (char *) lfirst(lc));
+	}
+	return true;
+}
+
+static void
+find_parent_job(void *arg)
+{
+	static SPIPlanPtr plan = NULL;
+	Parent	   *parent = (Parent *) arg;
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2] = {Int32GetDatum(parent->column->ref_link),
+	CStringGetTextDatum(parent->page_id)};
+
+	if (angles_spi_exec(&plan,
+						"SELECT key FROM angles.pages WHERE link_id = $1 AND page_id = $2::uuid"
+						" AND state = 'live'", 2, types, values, NULL, SPI_OK_SELECT) > 0)
+		parent->key = angles_spi_text(0, 1, parent->result);
+}
+
+/* ---- the update ---- */
+
+static void
+update_row(Change *change, RowUpdate *update)
+{
+	Link	   *link = change->link;
+	StringInfoData sql;
+	Oid		   *types = palloc((update->n + 1) * sizeof(Oid));
+	Datum	   *values = palloc((update->n + 1) * sizeof(Datum));
+	char	   *nulls = palloc(update->n + 2);
+	MemoryContext caller = CurrentMemoryContext;
+	int			rc;
+
+	types[0] = TEXTOID;
+	values[0] = CStringGetTextDatum(change->entry.key);
+	nulls[0] = ' ';
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, link->update_before);
+	for (int i = 0; i < update->n; i++)
+	{
+		appendStringInfo(&sql, "%s%s = $%d", i > 0 ? ", " : "",
+						 quote_identifier(update->columns[i].name), i + 2);
+		types[i + 1] = update->columns[i].type;
+		values[i + 1] = update->columns[i].value;
+		nulls[i + 1] = update->columns[i].isnull ? 'n' : ' ';
+	}
+	nulls[update->n + 1] = '\0';
+	appendStringInfoString(&sql, link->update_after);
+	rc = SPI_execute_with_args(sql.data, update->n + 1, types, values, nulls, false, 0);
+	MemoryContextSwitchTo(caller);
+	if (rc != SPI_OK_UPDATE)
+		elog(ERROR, "an update returned %s", SPI_result_code_string(rc));
+	if (SPI_processed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("a trigger or a rule of the table kept the change out")));
+	change->written = true;
+}
