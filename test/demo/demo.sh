@@ -151,8 +151,44 @@ show() {
       for (const e of l) console.log("   " + new Date(e.t_us / 1000).toISOString().slice(11, 23), e.method,
         e.path.slice(0, 52).padEnd(52), e.status, JSON.stringify(e.body.properties ?? e.body).slice(0, 90));
     });' "$NOTION_URL"
+  show_the_way_back || exit 1
   say "angles.status"
   sql -c "SELECT * FROM angles.status"
+}
+
+# A person edits a page, and then both sides change the same value.
+show_the_way_back() {
+  local page
+  page=$(ask "SELECT page_id FROM angles.pages p JOIN angles.links l ON l.id = p.link_id
+    WHERE l.relid = 'decisions'::regclass AND p.key = '1'")
+  say "a colleague edits the first decision in Notion; angles asks for changes every 5 s"
+  simulate edit "{\"op\":\"set\",\"page_id\":\"$page\",\"properties\":{\"reason\":\"So wrote a colleague in Notion\"}}"
+  wait_for "SELECT reason LIKE 'So wrote%' FROM decisions WHERE id = 1" "SELECT 'it is on its way'" || return 1
+  sql -c "SELECT id, title, reason FROM decisions WHERE id = 1"
+
+  say "while Notion takes no writes, both sides change the same value"
+  sql -c "SELECT count(*) FROM angles.alter_link('decisions', conflict => 'manual')" > /dev/null || return 1
+  wait_for "SELECT state = 'active' FROM angles.links WHERE relid = 'decisions'::regclass" "SELECT 'conflicts: manual'" || return 1
+  simulate faults '{"method":"PATCH","path":"^/v1/pages","count":100000,"action":"503"}'
+  sql -c "UPDATE decisions SET reason = 'So wrote the database' WHERE id = 1" || return 1
+  simulate edit "{\"op\":\"set\",\"page_id\":\"$page\",\"properties\":{\"reason\":\"So wrote the colleague again\"}}"
+  wait_for "SELECT count(*) > 0 FROM angles.conflicts" "SELECT 'no conflict seen yet'" || return 1
+  simulate clear
+  sql -c 'SELECT id, "table", key, "column", postgres, notion, policy, winner FROM angles.conflicts' \
+    -c "SELECT angles.resolve(max(id), 'notion') FROM angles.conflicts" || return 1
+  wait_for "SELECT reason LIKE '%again' FROM decisions WHERE id = 1" "SELECT 'resolved in favour of Notion'" || return 1
+  sql -c "SELECT id, title, reason FROM decisions WHERE id = 1"
+}
+
+# Asks the simulator's control for something; "clear" ends all faults.
+simulate() {
+  node -e '
+    const [url, what, body] = process.argv.slice(1);
+    const ask = what === "clear" ? { method: "DELETE" }
+      : { method: "POST", body, headers: { "content-type": "application/json" } };
+    fetch(`${url}/_sim/${what === "clear" ? "faults" : what}`, ask).then((answer) => {
+      if (!answer.ok) { console.error(`the simulator says ${answer.status}`); process.exit(1); }
+    });' "$NOTION_URL" "$@"
 }
 
 write_env() {
