@@ -69,14 +69,6 @@ typedef enum PageState
 	PAGE_OUT_OF_SCOPE
 } PageState;
 
-/* A key whose page was pushed aside by a rename onto it. */
-typedef struct Displaced
-{
-	int32		link_id;
-	char	   *key;			/* the key it had */
-	char	   *aside;			/* the key it has now */
-} Displaced;
-
 /* A queue entry with all that planning needs. Lives for one transaction. */
 typedef struct Entry
 {
@@ -284,7 +276,6 @@ typedef struct Engine
 	bool		inbox_changed;	/* this transaction put something there */
 	bool		log_is_full;	/* a table of the change log may be emptied as a whole */
 	bool		fold_incomplete;	/* the log may hold more than this transaction took */
-	List	   *displaced;		/* of Displaced *: kept until the log is empty */
 	bool		log_passed_over;	/* a table of the change log was locked by somebody */
 	List	   *marks;			/* of int: links whose marks this transaction acts on */
 	bool		superseded;		/* another server has taken over: leave after the commit */
@@ -506,6 +497,13 @@ extern bool angles_poll_wanted(void);
  * settled.
  */
 extern bool angles_poll_take(Engine *engine, Action *action);
+
+/*
+ * Notes what pages in the answer of an action, of a link with both directions, hold that is news.
+ * Needs a transaction.
+ */
+extern void angles_poll_compare(Engine *engine, Link *link, Action *action,
+								JsonbContainer *results);
 
 /* Notes what the answer of a POLL action shows. Needs a transaction. */
 extern void angles_poll_settle(Engine *engine, Action *action);

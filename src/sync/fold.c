@@ -59,9 +59,20 @@ typedef struct LogRows
 	int			max;
 } LogRows;
 
+/* A key whose page was pushed aside by a rename onto it, within this fold. */
+typedef struct Displaced
+{
+	int32		link_id;
+	char	   *key;			/* the key it had */
+	char	   *aside;			/* the key it has now */
+} Displaced;
+
 static BlockNumber position[ANGLES_LOG_TABLES];
 
-static BlockNumber take_part(LogRows *rows, int table, BlockNumber from, BlockNumber end);
+static bool take_tables(Engine *engine, LogRows *rows, int enough);
+static bool has_rename(const LogRows *rows);
+static BlockNumber take_part(LogRows *rows, int table, BlockNumber from, BlockNumber end,
+							 int enough);
 static void take_rows(LogRows *rows, uint64 n);
 static void add_row(LogRows *rows, const LogRow *row);
 static int	compare_rows(const void *a, const void *b);
@@ -72,10 +83,9 @@ static int	rows_of_transaction(const LogRow *rows, int n, int i);
 static void count_deletes(LogRow *rows, int n);
 static int	last_deletes(int32 link_id, LogRow **of_link, LogRow *rows, int n);
 static int	compare_keys(const void *a, const void *b);
-static void rename_key(Engine *engine, const LogRow *row, LogRow *rows, int i);
-static char *take_displaced(Engine *engine, const LogRow *row);
-static void displace(Engine *engine, const LogRow *row, const char *aside);
-static void forget_displaced(Engine *engine);
+static void rename_key(Engine *engine, const LogRow *row, List **displaced, LogRow *rows, int i);
+static char *take_displaced(List **displaced, const LogRow *row);
+static List *displace(List *displaced, const LogRow *row, char *aside);
 static void move_key(Engine *engine, int32 link_id, const char *from, const char *to);
 static void truncated(Engine *engine, int32 link_id);
 static void decided(Engine *engine, const LogRow *row);
@@ -88,6 +98,34 @@ bool
 angles_fold(Engine *engine)
 {
 	LogRows		rows = {0};
+	bool		more = take_tables(engine, &rows, FOLD_KEYS);
+
+	/*
+	 * The tables are not in the order of time. For most of what they hold that is of no account,
+	 * but keys that change do so one after the other: all of it is folded at once.
+	 */
+	if (more && has_rename(&rows))
+		more = take_tables(engine, &rows, INT_MAX);
+	/*
+	 * Dependent transactions have their numbers in the order of their commits. A later one may
+	 * stand in an earlier table: all that was taken is sorted together.
+	 */
+	if (rows.n > 0)
+		qsort(rows.rows, rows.n, sizeof(LogRow), compare_rows);
+	fold_rows(engine, rows.rows, rows.n);
+	if (angles_changelog_new_marks())
+		angles_changelog_marks(take_mark, engine);
+	engine->fold_incomplete = more || engine->log_passed_over;
+	return more;
+}
+
+/*
+ * Takes the rows of the log until that are enough, from where the last fold ended. Returns whether
+ * there may be more.
+ */
+static bool
+take_tables(Engine *engine, LogRows *rows, int enough)
+{
 	bool		more = false;
 
 	engine->log_is_full = engine->log_passed_over = false;
@@ -113,24 +151,21 @@ angles_fold(Engine *engine)
 		engine->log_is_full = engine->log_is_full || blocks >= ANGLES_LOG_BLOCKS;
 		if (position[t] >= blocks)
 			position[t] = 0;
-		position[t] = take_part(&rows, t, position[t], blocks);
+		position[t] = take_part(rows, t, position[t], blocks, enough);
 		more = more || position[t] < blocks;
 		if (position[t] == blocks)
 			position[t] = 0;
 	}
-	/*
-	 * Dependent transactions have their numbers in the order of their commits. A later one may
-	 * stand in an earlier table: all that was taken is sorted together.
-	 */
-	if (rows.n > 0)
-		qsort(rows.rows, rows.n, sizeof(LogRow), compare_rows);
-	fold_rows(engine, rows.rows, rows.n);
-	if (!more)
-		forget_displaced(engine);
-	if (angles_changelog_new_marks())
-		angles_changelog_marks(take_mark, engine);
-	engine->fold_incomplete = more || engine->log_passed_over;
 	return more;
+}
+
+static bool
+has_rename(const LogRows *rows)
+{
+	for (int i = 0; i < rows->n; i++)
+		if (rows->rows[i].op == ANGLES_OP_REKEY)
+			return true;
+	return false;
 }
 
 /*
@@ -138,7 +173,7 @@ angles_fold(Engine *engine)
  * block holds about 110 rows of one key, or 600 keys in rows of many. Returns where it ended.
  */
 static BlockNumber
-take_part(LogRows *rows, int table, BlockNumber from, BlockNumber end)
+take_part(LogRows *rows, int table, BlockNumber from, BlockNumber end, int enough)
 {
 	static SPIPlanPtr plans[ANGLES_LOG_TABLES];
 	Oid			types[2] = {TIDOID, TIDOID};
@@ -146,7 +181,7 @@ take_part(LogRows *rows, int table, BlockNumber from, BlockNumber end)
 	ItemPointerData high;
 	Datum		values[2] = {PointerGetDatum(&low), PointerGetDatum(&high)};
 
-	while (from < end && rows->n < FOLD_KEYS)
+	while (from < end && rows->n < enough)
 	{
 		BlockNumber next = Min(from + FOLD_BLOCKS, end);
 
@@ -231,6 +266,7 @@ static void
 fold_rows(Engine *engine, LogRow *rows, int n)
 {
 	RowSet		set = {0};
+	List	   *displaced = NIL;
 	bool		bulk = false;
 
 	count_deletes(rows, n);
@@ -260,7 +296,7 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 				break;
 			case ANGLES_OP_REKEY:
 				enqueue(engine, &set);
-				rename_key(engine, &rows[i], rows, i);
+				rename_key(engine, &rows[i], &displaced, rows, i);
 				break;
 			case ANGLES_OP_TRUNCATE:
 				enqueue(engine, &set);
@@ -439,12 +475,12 @@ enqueue(Engine *engine, RowSet *set)
  * aside under a name no row has.
  */
 static void
-rename_key(Engine *engine, const LogRow *row, LogRow *rows, int i)
+rename_key(Engine *engine, const LogRow *row, List **displaced, LogRow *rows, int i)
 {
 	static SPIPlanPtr occupied = NULL;
 	Oid			types[2] = {INT4OID, TEXTOID};
 	Datum		values[2] = {Int32GetDatum(row->link_id), CStringGetTextDatum(row->new_key)};
-	const char *from = take_displaced(engine, row);
+	const char *from = take_displaced(displaced, row);
 
 	if (angles_spi_exec(&occupied,
 						"SELECT COALESCE(p.page_id::text, gen_random_uuid()::text),"
@@ -461,7 +497,7 @@ rename_key(Engine *engine, const LogRow *row, LogRow *rows, int i)
 			deleted = rows[j].link_id == row->link_id && rows[j].op == ANGLES_OP_DELETE &&
 				strcmp(rows[j].key, row->new_key) == 0;
 		if (!deleted)
-			displace(engine, row, aside);
+			*displaced = displace(*displaced, row, aside);
 		move_key(engine, row->link_id, row->new_key, aside);
 	}
 	move_key(engine, row->link_id, from, row->new_key);
@@ -469,56 +505,32 @@ rename_key(Engine *engine, const LogRow *row, LogRow *rows, int i)
 
 /* Returns the key under which the page of the renamed row is: it may have been pushed aside. */
 static char *
-take_displaced(Engine *engine, const LogRow *row)
+take_displaced(List **displaced, const LogRow *row)
 {
 	ListCell   *lc;
 
-	foreach(lc, engine->displaced)
+	foreach(lc, *displaced)
 	{
 		Displaced  *d = (Displaced *) lfirst(lc);
 
 		if (d->link_id == row->link_id && strcmp(d->key, row->key) == 0)
 		{
-			char	   *aside = pstrdup(d->aside);
-
-			engine->displaced = foreach_delete_current(engine->displaced, lc);
-			pfree(d->key);
-			pfree(d->aside);
-			pfree(d);
-			return aside;
+			*displaced = foreach_delete_current(*displaced, lc);
+			return d->aside;
 		}
 	}
 	return row->key;
 }
 
-/* The rest of a large transaction may be folded later: its rows go on from where they are. */
-static void
-displace(Engine *engine, const LogRow *row, const char *aside)
+static List *
+displace(List *displaced, const LogRow *row, char *aside)
 {
-	MemoryContext old = MemoryContextSwitchTo(engine->context);
 	Displaced  *d = palloc(sizeof(Displaced));
 
 	d->link_id = row->link_id;
-	d->key = pstrdup(row->new_key);
-	d->aside = pstrdup(aside);
-	engine->displaced = lappend(engine->displaced, d);
-	MemoryContextSwitchTo(old);
-}
-
-static void
-forget_displaced(Engine *engine)
-{
-	ListCell   *lc;
-
-	foreach(lc, engine->displaced)
-	{
-		Displaced  *d = (Displaced *) lfirst(lc);
-
-		pfree(d->key);
-		pfree(d->aside);
-	}
-	list_free_deep(engine->displaced);
-	engine->displaced = NIL;
+	d->key = row->new_key;
+	d->aside = aside;
+	return lappend(displaced, d);
 }
 
 static void

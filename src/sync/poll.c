@@ -58,7 +58,6 @@ static char *minute_text(TimestampTz at);
 static int64 interval_us(const LinkCounts *counts);
 static bool is_complete(JsonbContainer *answer);
 static void failed(Engine *engine, Link *link, LinkCounts *counts, const NotionAnswer *answer);
-static void read_pages(Engine *engine, Link *link, Action *action, JsonbContainer *results);
 static void find_known(Link *link, int64 age_us, int n, char **ids, Known *known);
 static void compare_page(Engine *engine, Link *link, JsonbContainer *page, const char *id,
 						 const Known *known, News *news);
@@ -295,7 +294,7 @@ angles_poll_settle(Engine *engine, Action *action)
 	results = angles_json_get_container(answer, "results");
 	n = results ? JsonContainerSize(results) : 0;
 	if (n > 0)
-		read_pages(engine, link, action, results);
+		angles_poll_compare(engine, link, action, results);
 
 	cursor = angles_json_get_text(answer, "next_cursor");
 	if (angles_json_get_bool(answer, "has_more", false) && cursor != NULL)
@@ -345,8 +344,8 @@ failed(Engine *engine, Link *link, LinkCounts *counts, const NotionAnswer *answe
 
 /* ---- pages ---- */
 
-static void
-read_pages(Engine *engine, Link *link, Action *action, JsonbContainer *results)
+void
+angles_poll_compare(Engine *engine, Link *link, Action *action, JsonbContainer *results)
 {
 	LinkCounts *counts = angles_counts(engine, link->id);
 	int			n = JsonContainerSize(results);

@@ -649,6 +649,9 @@ settle_pages(Engine *engine, Link *link, Action *action)
 		if (page != NULL)
 			angles_settle_known_page(engine, link, page);
 	}
+	/* what was changed there while nobody asked, for instance before a dump was restored */
+	if (link->inbound && n > 0)
+		angles_poll_compare(engine, link, action, results);
 	if (angles_json_get_bool(answer, "has_more", false) && cursor != NULL)
 	{
 		follow(engine, link, STEP_LIST_PAGES,

@@ -147,6 +147,18 @@ sub pages_of { return map { { _id => $_->{id}, title => text_of($_->{properties}
 	cmp_ok($writes, '<=', 6, "C12: with $writes writes");
 }
 
+# edits that no question will ever show: the table was not linked for a long time
+{
+	$node->sql("SELECT angles.unlink('t')");
+	$node->wait_sql("SELECT count(*) = 0 FROM angles.change_log", 'it is unlinked');
+	edits(2001, 1 .. 120);
+	$node->sql("UPDATE angles.polls SET watermark = now() + interval '1 year'");
+	link_table($node, 't');
+	all_have(2001, 120, 'J5: linked again, all pages are compared');
+	$node->sql("UPDATE angles.polls SET watermark = now() - interval '5 minutes'");
+	$node->crash;
+}
+
 # what was lost in between is not known: every page of the window is asked for with few requests
 {
 	polled();
