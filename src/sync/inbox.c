@@ -52,7 +52,7 @@ angles_inbox_note(Engine *engine, const Link *link, News *news)
 						"  remote = EXCLUDED.remote, edited_at = EXCLUDED.edited_at,"
 						"  edited_by = EXCLUDED.edited_by,"
 						"  next_at = CASE WHEN i.state = 'ready' AND i.attempts = 0"
-						"   THEN LEAST(EXCLUDED.next_at, i.seen_at + " LONGEST_SETTLE
+						"   AND EXCLUDED.next_at IS NOT NULL THEN LEAST(EXCLUDED.next_at, i.seen_at + " LONGEST_SETTLE
 						"    * (SELECT l.settle FROM angles.links l WHERE l.id = $1)) END,"
 						"  attempts = 0, class = NULL, code = NULL, message = NULL, hint = NULL,"
 						"  parked_at = NULL",

@@ -239,6 +239,21 @@ $node->sql("UPDATE angles.links SET conflict = 'newest' WHERE relid = 't'::regcl
 	arrives('id = 2 AND price = 12.34', 'fewer fit');
 }
 
+# F5: looks are no values
+{
+	my $writes = $node->sql('SELECT count(*) FROM seen');
+	$sim->call('POST', '/_sim/edit', { op => 'set', page_id => page_of(4), properties => { note => { rich_text => [
+		{ type => 'text', text => { content => 'the' }, annotations => { bold => \1 } },
+		{ type => 'text', text => { content => 'irs' } } ] } } });
+	polled();
+	$node->sql('UPDATE t SET n = 12 WHERE id = 4');
+	drained($node);
+	polled();
+	is($node->sql('SELECT count(*) FROM seen') - $writes, 1, 'F5: bold words change no row');
+	my $note = $sim->call('GET', '/v1/pages/' . page_of(4))->{properties}{note}{rich_text};
+	ok($note->[0]{annotations}{bold}, 'F5: and stay bold when another column changes');
+}
+
 # the key belongs to the row: a person who changes it gets it back
 {
 	$sim->call('POST', '/_sim/edit', { op => 'set', page_id => page_of(3), properties => { id => 33 } });
