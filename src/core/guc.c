@@ -30,6 +30,7 @@ int			angles_guc_max_databases = 32;
 int			angles_guc_max_workers = 2;
 int			angles_guc_notion_concurrency = 6;
 char	   *angles_guc_notion_parent = NULL;
+int			angles_guc_notion_query_lag = 10000;
 int			angles_guc_notion_rate_limit = 180;
 char	   *angles_guc_notion_token = NULL;
 char	   *angles_guc_notion_token_file = NULL;
@@ -204,6 +205,12 @@ define_workers(void)
 							"Job workers of a database that run at the same time.",
 							NULL, &angles_guc_max_workers, 2, 0, 16,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	/* Raise it when values in rows go back to what they were a moment ago, and come again. */
+	DefineCustomIntVariable("angles.notion_query_lag",
+							"How long a query of Notion may show a page as it was before a write.",
+							"What it shows of a page that was written so lately is not believed.",
+							&angles_guc_notion_query_lag, 10000, 0, 60000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	/* Raise it to save requests, lower it to see edits in Notion sooner. */
 	DefineCustomIntVariable("angles.poll_interval",
 							"Time between two questions for changes in a Notion data source.",

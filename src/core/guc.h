@@ -20,6 +20,7 @@ extern int	angles_guc_max_databases;
 extern int	angles_guc_max_workers;
 extern int	angles_guc_notion_concurrency;
 extern char *angles_guc_notion_parent;
+extern int	angles_guc_notion_query_lag;	/* ms */
 extern int	angles_guc_notion_rate_limit;	/* requests in 60 s, 0 = lifted */
 extern char *angles_guc_notion_token;
 extern char *angles_guc_notion_token_file;

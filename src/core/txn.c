@@ -241,7 +241,9 @@ angles_txn_try_for(void (*fn) (void *arg), void *arg, bool read_only, int timeou
 		error = CopyErrorData();
 		if (timeout_ms > 0)
 			limit_end();
-		if (must_not_be_kept(error) && (timeout_ms <= 0 || limit_passed == 0))
+		/* a function may raise that error by itself, as one that asked another server does */
+		if (must_not_be_kept(error) &&
+			(timeout_ms <= 0 || error->sqlerrcode != ERRCODE_QUERY_CANCELED))
 			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();

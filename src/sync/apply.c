@@ -49,6 +49,8 @@ typedef struct Work
 	TimestampTz next_due;		/* of the earliest that is not due yet, 0: none */
 } Work;
 
+static void take_over(void);
+static void pause_killer_job(void *arg);
 static void apply_batch(Work *work);
 static void refresh_job(void *arg);
 static void pick_job(void *arg);
@@ -74,6 +76,7 @@ angles_apply_main(Datum main_arg)
 	bool		look = true;
 
 	angles_worker_enter_apply(main_arg);
+	take_over();
 	turn = AllocSetContextCreate(TopMemoryContext, "angles apply", ALLOCSET_DEFAULT_SIZES);
 	idle_since = angles_clock_mono_us();
 	for (;;)
@@ -112,6 +115,26 @@ angles_apply_main(Datum main_arg)
 	}
 }
 
+/* Sees whether the process before this one died of a user's code. */
+static void
+take_over(void)
+{
+	if (!angles_worker_predecessor_died())
+		return;
+	angles_txn_begin("take over");
+	angles_worker_recheck();
+	angles_worker_as_owner(pause_killer_job, NULL);
+	angles_txn_commit();
+}
+
+static void
+pause_killer_job(void *arg)
+{
+	angles_links_refresh();
+	angles_pause_killer();
+	(void) arg;
+}
+
 /* One transaction: takes changes that are due, applies them, notes what came of it. */
 static void
 apply_batch(Work *work)
@@ -130,7 +153,15 @@ apply_batch(Work *work)
 
 		while (i < work->n && work->changes[i].link == link)
 			same[n++] = &work->changes[i++];
-		angles_apply_rows(link, n, same);
+		/*
+		 * One link in a transaction: what SET CONSTRAINTS has done for one table would hold for
+		 * the next.
+		 */
+		if (work->changes[0].link == link)
+			angles_apply_rows(link, n, same);
+		else
+			for (int c = 0; c < n; c++)
+				same[c]->not_reached = true;
 	}
 	ANGLES_KILL_POINT("applied");
 	angles_worker_as_owner(write_job, work);
@@ -177,7 +208,7 @@ pick_job(void *arg)
 							  " AND (i.next_at IS NULL OR i.next_at <= $2) AND p.state = 'live'"
 							  " AND q.state IS DISTINCT FROM 'claimed'"
 							  " ORDER BY i.link_id, p.key LIMIT $3"
-							  " FOR UPDATE OF i SKIP LOCKED FOR NO KEY UPDATE OF p SKIP LOCKED",
+							  " FOR UPDATE OF i SKIP LOCKED",
 							  3, types, values, NULL, SPI_OK_SELECT);
 	work->changes = palloc0(Max(work->n, 1) * sizeof(Change));
 	for (int i = 0; i < work->n; i++)
@@ -345,9 +376,8 @@ write_change(Change *change)
 		appendStringInfoChar(&detail, '}');
 		angles_audit("apply", angles_link_name(change->link), detail.data);
 	}
-	/* capture tells the sync worker of an updated row by itself */
-	if (!change->written || change->to_send)
-		angles_changelog_add(change->link->id, ANGLES_OP_INBOUND, change->entry.key, NULL);
+	/* also when the row was updated: capture sees nothing where a trigger took the change back */
+	angles_changelog_add(change->link->id, ANGLES_OP_INBOUND, change->entry.key, NULL);
 }
 
 /* An error as people shall read it, the constraint by name. */
@@ -371,7 +401,7 @@ write_page(Change *change)
 	if (change->base.len == 0 && change->held.len == 0 && change->entry.held == NULL)
 		return;
 	values[0] = Int32GetDatum(change->link->id);
-	values[1] = CStringGetTextDatum(change->entry.key);
+	values[1] = CStringGetTextDatum(change->page_id);
 	values[2] = CStringGetTextDatum(psprintf("{%s}", change->base.data));
 	values[3] = CStringGetTextDatum(psprintf("{%s}", change->held.data));
 	values[4] = TimestampTzGetDatum(change->edited_at);
@@ -380,7 +410,7 @@ write_page(Change *change)
 					" base_local = p.base_local - ARRAY(SELECT jsonb_object_keys($3::jsonb)),"
 					" held = $4::jsonb, last_edited = GREATEST(p.last_edited, $5),"
 					" applied_at = clock_timestamp()"
-					" WHERE link_id = $1 AND key = $2",
+					" WHERE link_id = $1 AND page_id = $2::uuid AND state = 'live'",
 					5, types, values, nulls, SPI_OK_UPDATE);
 }
 
@@ -398,20 +428,20 @@ write_conflicts(Change *change)
 	ListCell   *lc;
 
 	values[0] = Int32GetDatum(change->link->id);
-	values[1] = CStringGetTextDatum(change->entry.key);
+	values[1] = CStringGetTextDatum(change->page_id);
 	foreach(lc, change->settled)
 	{
 		values[2] = CStringGetTextDatum((char *) lfirst(lc));
 		angles_spi_exec(&close,
 						"UPDATE angles.conflict_log SET winner = 'postgres',"
 						" resolved_at = clock_timestamp(), resolved_by = 'both sides agree again'"
-						" WHERE link_id = $1 AND key = $2 AND property_id = $3"
+						" WHERE link_id = $1 AND page_id = $2::uuid AND property_id = $3"
 						" AND winner IS NULL", 3, types, values, NULL, SPI_OK_UPDATE);
 	}
 	foreach(lc, change->conflicts)
 	{
 		Conflict   *conflict = (Conflict *) lfirst(lc);
-		const char *texts[12] = {NULL, NULL, conflict->column->c.property_id, change->page_id,
+		const char *texts[12] = {NULL, NULL, conflict->column->c.property_id, change->entry.key,
 			conflict->column->c.property_name, conflict->column->c.name, conflict->base,
 		conflict->local, conflict->remote, conflict->policy, conflict->winner};
 
@@ -431,15 +461,16 @@ write_conflicts(Change *change)
 			angles_spi_exec(&again,
 							"UPDATE angles.conflict_log SET base = $7::jsonb, local = $8::jsonb,"
 							" remote = $9::jsonb, local_at = $12, remote_at = $13,"
-							" remote_by = $14 WHERE link_id = $1 AND key = $2"
+							" remote_by = $14, key = $4"
+							" WHERE link_id = $1 AND page_id = $2::uuid"
 							" AND property_id = $3 AND winner IS NULL",
 							14, types, values, nulls, SPI_OK_UPDATE) > 0)
 			continue;
 		angles_spi_exec(&fresh,
-						"INSERT INTO angles.conflict_log (link_id, key, property_id, page_id,"
+						"INSERT INTO angles.conflict_log (link_id, page_id, property_id, key,"
 						" property_name, column_name, base, local, remote, policy, winner,"
 						" local_at, remote_at, remote_by, detected_at, resolved_at, resolved_by)"
-						" VALUES ($1, $2, $3, $4::uuid, $5, $6, $7::jsonb, $8::jsonb, $9::jsonb,"
+						" VALUES ($1, $2::uuid, $3, $4, $5, $6, $7::jsonb, $8::jsonb, $9::jsonb,"
 						" $10, $11, $12, $13, $14, clock_timestamp(),"
 						" CASE WHEN $11 IS NOT NULL THEN clock_timestamp() END,"
 						" CASE WHEN $11 IS NOT NULL THEN 'policy ' || $10 END)",

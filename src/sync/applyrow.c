@@ -78,17 +78,28 @@ angles_apply_rows(Link *link, int n, Change **changes)
 {
 	Batch		batch = {link, n, changes, angles_clock_mono_us() + APPLY_LONGEST_US,
 	CurrentMemoryContext};
-	ErrorData  *error = angles_txn_try_for(batch_job, &batch, false, angles_guc_apply_timeout);
+	ErrorData  *error;
+	bool		enough = false;
 
+	/* a trigger that no cancel ends will end this process: its successor shall know */
+	angles_worker_reading(link->id);
+	error = angles_txn_try_for(batch_job, &batch, false, angles_guc_apply_timeout);
 	if (error == NULL)
+	{
+		angles_worker_reading(0);
 		return;
+	}
 	/* one of them is the reason: each by itself, so that it alone stays behind */
 	batch.give_up_us = angles_clock_mono_us() + APPLY_LONGEST_US;
 	for (int i = 0; i < n; i++)
 	{
 		Batch		one = {link, 1, &changes[i], INT64_MAX, CurrentMemoryContext};
 
-		if (i > 0 && angles_clock_mono_us() > batch.give_up_us)
+		/*
+		 * The locks of those before are kept: nobody shall wait for them while this one waits for
+		 * others, again and again.
+		 */
+		if (enough || (i > 0 && angles_clock_mono_us() > batch.give_up_us))
 		{
 			clear(changes[i]);
 			changes[i]->not_reached = true;
@@ -99,10 +110,11 @@ angles_apply_rows(Link *link, int n, Change **changes)
 			continue;
 		clear(changes[i]);
 		if (is_passing(error))
-			changes[i]->busy = true;
+			changes[i]->busy = enough = true;
 		else
 			changes[i]->refused = error;
 	}
+	angles_worker_reading(0);
 }
 
 /* Somebody else was in the way, or it took too long: that may pass. */
@@ -272,7 +284,7 @@ merge_property(Change *change, int i, RowUpdate *update)
 	field.policy = angles_merge_policy(policy);
 	merged = angles_merge_field(&field);
 	/* who changes what only the server computes, or the key, gets the row's value back */
-	if (merged.outcome == MERGE_TAKE && !column->writable)
+	if ((merged.outcome == MERGE_TAKE || merged.outcome == MERGE_JOIN) && !column->writable)
 	{
 		merged.outcome = MERGE_KEEP;
 		merged.conflict = true;
@@ -307,10 +319,16 @@ carry_out(Change *change, int i, Jsonb *decided, Jsonb *known, RowUpdate *update
 {
 	const SyncColumn *column = &change->link->columns[i];
 
-	if ((change->entry.local[i] == NULL ||
+	/* { "row": true }: what the row holds, whatever that is by now */
+	if (angles_json_member(decided, "row") == NULL &&
+		(change->entry.local[i] == NULL ||
 		 !angles_merge_equal(decided, angles_codec_parse(change->entry.local[i]))) &&
-		!assign(change, i, decided, decided, update))
+		!assign(change, i, decided, known ? known : decided, update))
+	{
+		if (known != NULL)
+			note_held(change, column, known);
 		return;
+	}
 	if (known != NULL)
 		note_base(change, column, known);
 	change->to_send = true;

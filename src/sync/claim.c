@@ -194,7 +194,7 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 				   "the row was not found; looking once more", NULL);
 		return;
 	}
-	if (entry->inbound_first && entry->page_state == PAGE_LIVE && entry->found)
+	if (entry->inbound_first && entry->page_state == PAGE_LIVE && entry->found && entry->in_scope)
 	{
 		angles_rows_add(&marks->inbound, entry->link_id, entry->key);
 		return;

@@ -226,6 +226,8 @@ typedef struct LinkCounts
 	bool		poll_is_whole;	/* all that this pass showed was noted */
 	int			poll_failures;	/* in a row */
 	int			poll_requests;	/* of this pass */
+	bool		poll_plain;		/* some property cannot be asked for by itself */
+	bool		poll_no_alert;	/* none about its failures is open, surely */
 	int64		poll_due_us;	/* when to ask next */
 	int64		poll_begun_us;	/* when this pass began */
 	int64		poll_seen_us;	/* when the last pass began that was read to its end */
@@ -317,6 +319,12 @@ extern Datum angles_rows_extra(const RowSet *rows, int which);
  * subtransactions, which would swallow its errors.
  */
 extern void angles_keep_sending(Engine *engine);
+
+/*
+ * Pauses the link whose rows the process before this one in its place was at work on when it died.
+ * Once in a life, after angles_links_refresh(). Needs a transaction.
+ */
+extern void angles_pause_killer(void);
 
 /* ---- fold.c ---- */
 
@@ -464,6 +472,9 @@ extern bool angles_inbox_note(Engine *engine, const Link *link, News *news);
  */
 extern void angles_inbox_emptied(Engine *engine, const Link *link, const char *key,
 								 const char *property_id, bool really);
+
+/* Nothing is in the inbox: no entry has to wait for anything there. */
+extern void angles_inbox_free_all(Engine *engine);
 
 /* A change of this row's page was dealt with at that time: the row may differ from it now. */
 extern void angles_inbox_done(Engine *engine, int32 link_id, const char *key, TimestampTz at);

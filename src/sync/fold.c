@@ -688,7 +688,9 @@ close_mass_delete(int32 link_id)
 static void
 unlinked(Engine *engine, const LogRow *row)
 {
-	static const char *const alerts[] = {"link", "setup", "unreadable", "mass_delete", "killer"};
+	static const char *const alerts[] = {
+		"link", "setup", "unreadable", "mass_delete", "killer", "poll"
+	};
 	static SPIPlanPtr gone = NULL;
 	static SPIPlanPtr compares = NULL;
 	static SPIPlanPtr freed = NULL;

@@ -52,7 +52,8 @@ angles_inbox_note(Engine *engine, const Link *link, News *news)
 						"  remote = EXCLUDED.remote, edited_at = EXCLUDED.edited_at,"
 						"  edited_by = EXCLUDED.edited_by,"
 						"  next_at = CASE WHEN i.state = 'ready' AND i.attempts = 0"
-						"   AND EXCLUDED.next_at IS NOT NULL THEN LEAST(EXCLUDED.next_at, i.seen_at + " LONGEST_SETTLE
+						"   AND EXCLUDED.next_at IS NOT NULL"
+						"   THEN LEAST(EXCLUDED.next_at, i.seen_at + " LONGEST_SETTLE
 						"    * (SELECT l.settle FROM angles.links l WHERE l.id = $1)) END,"
 						"  attempts = 0, class = NULL, code = NULL, message = NULL, hint = NULL,"
 						"  parked_at = NULL",
@@ -66,7 +67,9 @@ angles_inbox_note(Engine *engine, const Link *link, News *news)
 		angles_spi_exec(&forget,
 						"DELETE FROM angles.inbox WHERE link_id = $1 AND page_id IN"
 						" (SELECT page_id FROM angles.inbox WHERE link_id = $1"
-						"  AND page_id = ANY ($2::uuid[]) FOR UPDATE SKIP LOCKED)",
+						/* a person's decision is not taken back with that */
+						"  AND page_id = ANY ($2::uuid[]) AND decided IS NULL"
+						"  FOR UPDATE SKIP LOCKED)",
 						2, types, values, NULL, SPI_OK_DELETE);
 		values[1] = angles_rows_extra(&news->gone, 0);
 		angles_spi_exec(&freed,
@@ -92,7 +95,7 @@ angles_inbox_done(Engine *engine, int32 link_id, const char *key, TimestampTz at
 	angles_spi_exec(&plan,
 					"INSERT INTO angles.queue_entries AS q"
 					" (link_id, key, seq, priority, state, enqueued_at, changed_at)"
-					" VALUES ($1, $2, nextval('angles.queue_seq'), 0, 'ready', $3, $3)"
+					" VALUES ($1, $2, nextval('angles.queue_seq'), 0, 'ready', $3, '-infinity')"
 					" ON CONFLICT (link_id, key) DO UPDATE SET"
 					"  version = q.version + 1,"
 					"  state = CASE WHEN q.state = 'waiting' AND q.class = 'inbound' THEN 'ready'"
@@ -144,6 +147,20 @@ angles_inbox_emptied(Engine *engine, const Link *link, const char *key, const ch
 }
 
 void
+angles_inbox_free_all(Engine *engine)
+{
+	static SPIPlanPtr plan = NULL;
+
+	angles_spi_exec(&plan,
+					"UPDATE angles.queue_entries SET state = 'ready', class = NULL, message = NULL,"
+					" seq = nextval('angles.queue_seq')"
+					" WHERE state = 'waiting' AND class = 'inbound'",
+					0, NULL, NULL, NULL, SPI_OK_UPDATE);
+	if (SPI_processed > 0)
+		engine->more[0] = engine->more[1] = true;
+}
+
+void
 angles_inbox_retry(Engine *engine, int32 link_id, const char *key)
 {
 	static SPIPlanPtr plan = NULL;
@@ -178,8 +195,9 @@ angles_inbox_resolve(Engine *engine, int32 link_id, const char *key, const char 
 	/* "number:side:who", as angles.resolve() writes it */
 	angles_spi_exec(&put,
 					"WITH c AS (SELECT p.page_id, c.property_id,"
-					"   CASE split_part($3, ':', 2) WHEN 'postgres' THEN c.local"
-					"    ELSE c.remote END AS v"
+					/* while it is open the row may have changed: it keeps what it has */
+					"   CASE WHEN split_part($3, ':', 2) = 'notion' THEN c.remote"
+					"    WHEN c.winner IS NULL THEN '{\"row\": true}' ELSE c.local END AS v"
 					"  FROM angles.conflict_log c JOIN angles.pages p"
 					"   ON p.link_id = c.link_id AND p.page_id = c.page_id"
 					"  WHERE c.id = split_part($3, ':', 1)::bigint AND c.link_id = $1),"
@@ -206,9 +224,11 @@ angles_inbox_resolve(Engine *engine, int32 link_id, const char *key, const char 
 						"  clock_timestamp()"
 						" FROM angles.conflict_log c JOIN angles.inbox i"
 						"  ON i.link_id = c.link_id AND i.page_id = c.page_id"
+						" JOIN angles.pages p ON p.page_id = i.page_id"
 						" WHERE c.id = split_part($3, ':', 1)::bigint AND c.link_id = $1",
 						3, types, values, NULL, SPI_OK_INSERT);
-		engine->look = engine->look || SPI_processed > 0;
+		/* as for a part of the log that somebody holds: a little later */
+		engine->log_passed_over = engine->log_passed_over || SPI_processed > 0;
 		return;
 	}
 	angles_spi_exec(&close,

@@ -30,7 +30,6 @@
 extern PGDLLEXPORT void angles_sync_main(Datum main_arg);
 
 static Engine *engine_start(void);
-static void pause_killer(void);
 static void read_token(Engine *engine);
 static bool exchange(Engine *engine, long *sending_wait);
 static void take_answers(Engine *engine, dlist_head *arrived);
@@ -128,18 +127,19 @@ engine_start(void)
 	angles_worker_recheck();
 	angles_links_refresh();
 	angles_claim_take_over(engine);
-	pause_killer();
+	angles_pause_killer();
 	angles_txn_commit();
 	angles_worker_wake_apply();
 	return engine;
 }
 
 /*
- * A filter or policy that no cancel ends has ended the worker before this one: its link stands
- * still, so that the others go on. Where a session has the link locked, the next life may do it.
+ * A filter, policy or trigger that no cancel ends has ended the worker before this one: its link
+ * stands still, so that the others go on. Where a session has the link locked, the next life may do
+ * it.
  */
-static void
-pause_killer(void)
+void
+angles_pause_killer(void)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[1] = {INT4OID};
@@ -150,14 +150,15 @@ pause_killer(void)
 		return;
 	angles_spi_exec(&plan,
 					"UPDATE angles.links SET paused = true,"
-					" pause_reason = 'the worker died while it read its rows'"
+					" pause_reason = 'a worker died while it read or wrote its rows'"
 					" WHERE id IN (SELECT id FROM angles.links WHERE id = $1"
 					"  FOR NO KEY UPDATE SKIP LOCKED)",
 					1, types, values, NULL, SPI_OK_UPDATE);
 	angles_alert_open(psprintf("killer:%d", link->id), "critical",
-					  psprintf("the sync worker died while it read rows of %s; the link is paused",
+					  psprintf("a worker died while it was at work on rows of %s; "
+							   "the link is paused",
 							   angles_link_name(link)),
-					  "A filter or a policy of row security may not let itself be cancelled.",
+					  "A filter, a policy or a trigger may not let itself be cancelled.",
 					  psprintf("Correct it, then SELECT angles.resume(%s).",
 							   quote_literal_cstr(angles_link_name(link))));
 }

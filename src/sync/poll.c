@@ -9,6 +9,7 @@
  * again each time and told apart by its content. What an answer shows is held against the base, so
  * what this server wrote itself is no news. An answer that was under way while a page was written
  * says nothing about that page: the write moves its edit time, so the next answer shows it again.
+ * The same holds for a while after a write, as queries may be behind.
  */
 #include "postgres.h"
 
@@ -36,6 +37,9 @@
  */
 #define SHARE 5
 #define NOMINAL_LIMIT 600
+
+/* Failures in a row that people are told of. */
+#define FAILURES_TO_ALERT 5
 
 /* What the table knows of a page that an answer shows. */
 typedef struct Known
@@ -133,7 +137,7 @@ angles_poll_moves(Engine *engine, const Link *link, int64 since_us)
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(link->id)};
 
-	if (!is_polled(link))
+	if (!is_polled(link) || link->no_login)
 		return false;
 	if (counts->poll_watermark != 0 && counts->poll_seen_us < since_us &&
 		counts->poll_failures == 0)
@@ -161,7 +165,8 @@ ask(Engine *engine, Link *link, LinkCounts *counts, const char *cursor)
 	List	   *ids = NIL;
 
 	for (int i = 0; i < link->n_columns; i++)
-		if (link->columns[i].c.property_id != NULL && link->columns[i].problem == NULL)
+		if (link->columns[i].c.property_id != NULL && link->columns[i].problem == NULL &&
+			!counts->poll_plain)
 			ids = lappend(ids, link->columns[i].c.property_id);
 	action->request = angles_notion_changed_pages(link->data_source_id, since, cursor, ids);
 	/* it stands for nothing in the database: no commit has to come first */
@@ -225,7 +230,9 @@ angles_poll_take(Engine *engine, Action *action)
 	JsonbContainer *answer;
 	JsonbContainer *results;
 
-	if (action->answer->verdict != NOTION_DONE || action->answer->json == NULL)
+	/* the first answer closes what a former life of this process has told people */
+	if (action->answer->verdict != NOTION_DONE || action->answer->json == NULL ||
+		!counts->poll_no_alert)
 		return false;
 	answer = &action->answer->json->root;
 	results = angles_json_get_container(answer, "results");
@@ -288,6 +295,7 @@ angles_poll_settle(Engine *engine, Action *action)
 	}
 	counts->poll_failures = 0;
 	angles_alert_close(psprintf("poll:%d", link->id));
+	counts->poll_no_alert = true;
 	if (counts->poll_began == 0)
 		counts->poll_began = action->answer->server_date;
 	answer = &action->answer->json->root;
@@ -308,7 +316,7 @@ angles_poll_settle(Engine *engine, Action *action)
 		JsonbContainer *last = n > 0 ? angles_json_element(results, n - 1) : NULL;
 		TimestampTz edited = last ? angles_notion_time(last, "last_edited_time") : 0;
 
-		if (edited > counts->poll_from)
+		if (floor_minute(edited) > counts->poll_from)
 		{
 			counts->poll_from = floor_minute(edited);
 			ask(engine, link, counts, NULL);
@@ -329,16 +337,25 @@ static void
 failed(Engine *engine, Link *link, LinkCounts *counts, const NotionAnswer *answer)
 {
 	int64		delay = angles_backoff_us(++counts->poll_failures, answer->retry_after_s);
+	bool		for_people = answer->verdict == NOTION_GONE ||
+		answer->verdict == NOTION_FORBIDDEN || answer->verdict == NOTION_TRASHED;
+
+	/* a property that is asked for was removed: all of them are shown then */
+	if (answer->verdict == NOTION_SCHEMA || answer->verdict == NOTION_REFUSED)
+		counts->poll_plain = true;
 
 	counts->poll_due_us = angles_clock_mono_us() + Max(delay, interval_us(counts));
-	if (answer->verdict == NOTION_GONE || answer->verdict == NOTION_FORBIDDEN ||
-		answer->verdict == NOTION_TRASHED)
+	if (for_people || counts->poll_failures >= FAILURES_TO_ALERT)
+	{
 		angles_alert_open(psprintf("poll:%d", link->id), "critical",
 						  psprintf("changes in Notion of %s cannot be read: %s",
 								   angles_link_name(link), answer->message),
 						  "No row was touched.",
-						  "Share the database with the connection again, or take it out of the "
-						  "trash; SELECT * FROM angles.check_notion() shows more.");
+						  for_people ? "Share the database with the connection again, or take it "
+						  "out of the trash; SELECT * FROM angles.check_notion() shows more."
+						  : "It is tried again; SELECT * FROM angles.check_notion() shows more.");
+		counts->poll_no_alert = false;
+	}
 	(void) engine;
 }
 
@@ -382,10 +399,10 @@ find_known(Link *link, int64 age_us, int n, char **ids, Known *known)
 		angles_rows_add(&pages, i, ids[i] ? ids[i] : "");
 	values[0] = Int32GetDatum(link->id);
 	values[1] = angles_rows_keys(&pages);
-	values[2] = Int64GetDatum(age_us);
+	values[2] = Int64GetDatum(age_us + (int64) angles_guc_notion_query_lag * 1000);
 	found = angles_spi_exec(&plan,
 							"SELECT u.n, p.key, p.state = 'live',"
-							" COALESCE(p.synced_at > clock_timestamp()"
+							" COALESCE(GREATEST(p.synced_at, p.applied_at) > clock_timestamp()"
 							"  - $3 * interval '1 microsecond', false),"
 							" p.base, p.held, i.remote, q.sending, q.state = 'claimed'"
 							" FROM unnest($2) WITH ORDINALITY AS u (id, n)"
@@ -476,17 +493,18 @@ is_news(Engine *engine, Link *link, const AnglesColumn *column, const Known *kno
 	MergeField	field = {.remote = angles_codec_parse(canon)};
 	bool		written;
 
-	field.base = angles_json_member(known->base, column->property_id);
-	field.local = field.remote;
-	if (angles_merge_field(&field).outcome == MERGE_SAME)
-		return false;
+	/* what waits for a person is news when it changes, also back to what both agreed on */
 	if (known->held != NULL)
 	{
 		Jsonb	   *held = angles_json_member(known->held, column->property_id);
 
-		if (held != NULL && angles_merge_equal(held, field.remote))
-			return false;
+		if (held != NULL)
+			return !angles_merge_equal(held, field.remote);
 	}
+	field.base = angles_json_member(known->base, column->property_id);
+	field.local = field.remote;
+	if (angles_merge_field(&field).outcome == MERGE_SAME)
+		return false;
 	/* a write of ours that was not acknowledged may have arrived all the same */
 	if (angles_claim_was_sent(known->sending, column->property_id, canon))
 		return false;
@@ -517,9 +535,11 @@ seems_emptied(Engine *engine, Link *link, const AnglesColumn *column, const Know
 		? angles_json_member(known->base, column->property_id) : NULL;
 	if (base == NULL || JB_ROOT_COUNT(base) == 0)
 		return false;
-	/* it is asked for already, or is in the inbox because it was answered */
+	/* it is in the inbox because that was answered */
 	if (known->noted != NULL && angles_json_member(known->noted, column->property_id) != NULL)
 		return false;
+	/* until then the page has to be shown again */
+	angles_counts(engine, link->id)->poll_is_whole = false;
 	for (int l = 0; l < lengthof(lists); l++)
 	{
 		dlist_iter	iter;
@@ -586,7 +606,7 @@ take_back(Engine *engine, int32 link_id, const char *key)
 		{
 			Action	   *action = dlist_container(Action, node, iter.cur);
 
-			if (action->link_id != link_id || action->key == NULL ||
+			if (action->link_id != link_id || action->key == NULL || action->n_written == 0 ||
 				strcmp(action->key, key) != 0)
 				continue;
 			action->links_version = 0;
@@ -659,8 +679,12 @@ angles_poll_read(Engine *engine)
 	ListCell   *lc;
 
 	if (engine->inbox_used)
+	{
 		engine->inbox_used = angles_spi_exec(&used, "SELECT FROM angles.inbox LIMIT 1",
 											 0, NULL, NULL, NULL, SPI_OK_SELECT) > 0;
+		if (!engine->inbox_used)
+			angles_inbox_free_all(engine);
+	}
 	engine->inbox_waits = engine->inbox_used &&
 		angles_spi_exec(&waits, "SELECT FROM angles.inbox WHERE state = 'ready' LIMIT 1",
 						0, NULL, NULL, NULL, SPI_OK_SELECT) > 0;

@@ -449,7 +449,7 @@ start_worker(AnglesKind kind, int64 *next)
 
 /*
  * Returns the owner of the link whose changes from Notion have waited longest: an apply worker is
- * connected as him. One as whom no worker stays alive has his turn after the others.
+ * connected as him. The last one has his turn after the others.
  */
 static Oid
 next_owner(void)
@@ -457,8 +457,7 @@ next_owner(void)
 	static SPIPlanPtr plan = NULL;
 	static Oid	last = InvalidOid;
 	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(angles_my_slot->apply.failures > 0 ? last
-											  : InvalidOid)};
+	Datum		values[1] = {ObjectIdGetDatum(last)};
 	bool		isnull;
 
 	angles_txn_begin("angles: whose changes are to be applied");

@@ -31,7 +31,7 @@ sub bench_node
 		fsync => 'on', log_statement => 'none', log_replication_commands => 'off',
 		shared_buffers => '256MB', max_connections => 100, max_wal_size => '4GB',
 		wal_level => 'replica', max_wal_senders => 10,
-		'angles.retry_initial' => '1s', 'angles.retry_cap' => '60s', %conf });
+		'angles.retry_initial' => '1s', 'angles.retry_cap' => '60s', 'angles.notion_query_lag' => '10s', %conf });
 }
 
 # Compiles a program of this folder, once, and returns its path.

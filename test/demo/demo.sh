@@ -95,7 +95,7 @@ start_demo() {
   note "Notion: $NOTION_URL (its rate limits are lifted; the real service allows 180 or 600 requests a minute)"
   start_server demo shared_preload_libraries=pg_cron,angles cron.database_name=demo \
     cron.use_background_workers=on angles.notion_url="$NOTION_URL" angles.notion_token=ntn_demo \
-    angles.notion_rate_limit=0 angles.notion_parent=00000000-0000-4000-8000-000000000001 ||
+    angles.notion_rate_limit=0 angles.notion_query_lag=0 angles.notion_parent=00000000-0000-4000-8000-000000000001 ||
     die "the server did not start"
   as_user "$PG_BIN/createdb" demo || die "could not make the database"
   fill

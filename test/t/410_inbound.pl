@@ -182,6 +182,32 @@ drained($node);
 polled();
 is(shows(8, 'n'), 31, 'D2: and stays');
 is($node->sql("SELECT count(*) FROM angles.pages WHERE held IS NOT NULL"), 0, 'D2: nothing is held back any more');
+# the row goes on while its conflict is open: it keeps what it has by then
+{
+	while_unsent(sub {
+		$node->sql("UPDATE t SET n = 23 WHERE id = 8");
+		edit(8, n => 33);
+		$node->wait_sql("SELECT count(*) = 1 FROM angles.conflicts WHERE key = '8' AND winner IS NULL", 'D2: seen', 20);
+	});
+	$node->sql('UPDATE t SET n = 24 WHERE id = 8');
+	drained($node);
+	$node->sql("SELECT angles.resolve(max(id), 'postgres') FROM angles.conflicts WHERE key = '8'");
+	wait_for(sub { (shows(8, 'n') // '') eq '24' }, 'D2: the row wins with the value it has now', 20);
+	is($node->sql('SELECT n FROM t WHERE id = 8'), 24, 'D2: and keeps it');
+	# a person takes back what he had changed: there is no conflict any more
+	while_unsent(sub {
+		$node->sql("UPDATE t SET n = 25 WHERE id = 8");
+		edit(8, n => 35);
+		$node->wait_sql("SELECT count(*) = 1 FROM angles.conflicts WHERE key = '8' AND winner IS NULL", 'D2: seen', 20);
+		edit(8, n => 24);
+		$node->wait_sql("SELECT count(*) = 0 FROM angles.conflicts WHERE key = '8' AND winner IS NULL", 'D2: over', 20);
+	});
+	wait_for(sub { (shows(8, 'n') // '') eq '25' }, 'D2: taken back there, the row is sent', 20);
+	$node->sql('UPDATE t SET n = 31 WHERE id = 8');
+	drained($node);
+	$node->sql("DELETE FROM angles.conflict_log WHERE key = '8' AND local IN ('23', '25')");
+}
+
 # the value that lost comes back
 $node->sql("SELECT angles.resolve(max(id), 'postgres') FROM angles.conflicts WHERE key = '8'");
 arrives('id = 8 AND n = 22', 'the value that lost can be put back');
@@ -222,6 +248,12 @@ $node->sql("UPDATE angles.links SET conflict = 'newest' WHERE relid = 't'::regcl
 	drained($node);
 	polled();
 	is(scalar(grep { $_->{by} eq 'api' } $sim->ledger($before)), 1, 'C6: once');
+	# the second time the trigger leaves the row as it is
+	edit(1, note => 'Loud');
+	wait_for(sub { (shows(1, 'note') // '') eq 'loud' }, 'C6: also when the trigger takes the change back', 20);
+	drained($node);
+	polled();
+	is($node->sql("SELECT count(*) FROM angles.queue"), 0, 'C6: and nothing waits');
 	$node->sql('DROP TRIGGER trims ON t');
 }
 

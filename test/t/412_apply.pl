@@ -179,6 +179,30 @@ foreach my $point ('applied', 'apply_committed')
 	drained($node);
 	is($node->sql('SELECT parent_id FROM child WHERE id = 2'), 1, 'G3: what Notion does not show is not taken for cleared');
 	$sim->call('POST', '/_sim/edit', { op => 'share', id => page_of(1, 'parent') });
+	edit(page_of(2, 'child'), name => 'shared again');
+	arrives(q(id = 2 AND name = 'shared again'), 'G3: when it is shared again', 'child');
+	$node->wait_sql('SELECT count(*) = 0 FROM angles.pages WHERE held IS NOT NULL', 'G3: nothing is held back', 20);
+	$node->sql('UPDATE child SET parent_id = 2 WHERE id = 2');
+	drained($node);
+	is($sim->call('GET', '/v1/pages/' . page_of(2, 'child'))->{properties}{$relation}{relation}[0]{id}, page_of(2, 'parent'),
+		'G3: the relation goes on');
+}
+
+# a row that leaves the filter while a change of its page waits
+{
+	$node->sql('CREATE TABLE f (id int PRIMARY KEY, title text, wanted boolean NOT NULL)');
+	$node->sql(q{INSERT INTO f VALUES (1, 'x', true)});
+	link_table($node, 'f', q(filter => 'wanted'));
+	my $user = $node->background_psql('postgres');
+	$user->query_safe('BEGIN');
+	$user->query_safe('UPDATE f SET wanted = false WHERE id = 1');
+	edit(page_of(1, 'f'), title => 'too late');
+	$node->wait_sql("SELECT class = 'busy' FROM angles.inbound WHERE \"table\" = 'f'::regclass", 'it waits', 20);
+	$user->query_safe('COMMIT');
+	$user->quit;
+	$node->wait_sql("SELECT count(*) = 1 FROM angles.pages p JOIN angles.links l ON l.id = p.link_id
+		WHERE l.relid = 'f'::regclass AND p.state = 'out_of_scope'", 'a row that leaves the filter leaves', 20);
+	$node->wait_sql('SELECT count(*) = 0 FROM angles.inbox', 'and nothing waits for it', 20);
 }
 
 # partitions, generated columns, and a run that pulls

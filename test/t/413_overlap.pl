@@ -65,6 +65,25 @@ foreach my $how ('reset_after', 'crash')
 	is($node->sql("SELECT count(*) FROM angles.conflicts WHERE key = '$key'"), 0, "B6: $how: and there is no conflict");
 }
 
+# B6: queries that are behind show what was there before the write
+{
+	$node->configure('angles.notion_query_lag' => '6s');
+	$sim->call('POST', '/_sim/lag', { ms => 3000 });
+	foreach my $n (11 .. 13)
+	{
+		$node->sql("UPDATE t SET n = $n WHERE id = 8");
+		drained($node);
+		polled();
+		polled();
+	}
+	is($node->sql("SELECT string_agg(n::text, ' ' ORDER BY at) FROM seen WHERE id = 8"), '11 12 13',
+		'B6: queries that lag behind set no row back');
+	edit(8, n => 14);
+	$node->wait_sql('SELECT n = 14 FROM t WHERE id = 8', 'B6: and an edit arrives when they are to be believed', 30);
+	$sim->call('POST', '/_sim/lag', { ms => 0 });
+	$node->configure('angles.notion_query_lag' => '0');
+}
+
 # B5: a value that went out with an unknown outcome, and was taken back here
 {
 	$node->configure('angles.poll_interval' => '1h');

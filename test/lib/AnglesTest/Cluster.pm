@@ -35,6 +35,8 @@ sub angles_configure
 		'angles.notion_url' => $opt{sim} ? $opt{sim}->url : 'http://127.0.0.1:9',
 		'angles.notion_token' => $opt{sim} ? $opt{sim}->token : 'ntn_test',
 		'angles.notion_rate_limit' => 0,
+		# the simulator's queries show what was written at once
+		'angles.notion_query_lag' => 0,
 		'angles.retry_initial' => '50ms',
 		'angles.retry_cap' => '1s',
 		($opt{sim} ? ('angles.notion_parent' => $opt{sim}->parent) : ()));
