@@ -210,8 +210,6 @@ CREATE FUNCTION angles.has_work() RETURNS boolean
 		AND l.data_source_id IS NOT NULL AND l.state <> 'unlinked')
 	OR EXISTS (SELECT FROM angles.links l WHERE NOT l.paused AND (l.state IN ('creating', 'binding', 'pushing')
 		OR l.state = 'active' AND COALESCE(l.mark_epoch < (SELECT since_epoch FROM angles.identity), true)
-		-- somebody has to ask for changes
-		OR l.state = 'active' AND l.direction <> 'out'
 		OR l.state = 'active' AND EXISTS (SELECT FROM angles.reconciles r WHERE r.link_id = l.id)))
 	-- marks of captures that failed, made for instance while there were no workers
 	OR EXISTS (SELECT FROM pg_ls_dir('angles', true, false) f, pg_database d

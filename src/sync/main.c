@@ -627,8 +627,8 @@ send_one(Engine *engine, Action *action)
 	angles_net_start(engine->net, &net);
 	dlist_push_tail(&engine->flying, &action->node);
 	engine->n_flying++;
-	/* questions for changes write nothing: nobody has to look at the mark because of them */
-	if (action->link_id != 0 && action->kind != ACTION_POLL)
+	/* nobody has to look at the mark because of questions, or because he has looked at it */
+	if (action->link_id != 0 && action->kind != ACTION_POLL && action->kind != ACTION_MARK)
 		angles_counts(engine, action->link_id)->requests++;
 	if (action->kind == ACTION_CREATE)
 		ANGLES_KILL_POINT("create_started");

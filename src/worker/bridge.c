@@ -351,13 +351,17 @@ find_work(bool *for_sync, bool *for_bridge, bool *for_apply)
 					"WHERE (state = 'queued' OR next_attempt_at <= pg_catalog.clock_timestamp()) "
 					"AND id <> ALL ($1)), EXISTS (SELECT FROM angles.links l, angles.identity i "
 					"WHERE l.identity <> ALL (i.predecessors || $2) AND l.state <> 'unlinked'), "
-					"EXISTS (SELECT FROM angles.inbox_due)",
+					"EXISTS (SELECT FROM angles.inbox_due), EXISTS (SELECT FROM angles.links "
+					"WHERE state = 'active' AND NOT paused AND direction <> 'out')",
 					2, types, values, NULL, SPI_OK_SELECT);
 	foreign_links = strcmp(angles_spi_text(0, 3, CurrentMemoryContext), "t") == 0;
 	/* links of another server come with a dump, after the extension and this process */
 	if (foreign_links != angles_identity_foreign_links)
 		pg_atomic_write_u32(&angles_my_slot->look, 1);
-	*for_sync = strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0;
+	/* somebody has to ask Notion for changes; one that lives does so by himself */
+	*for_sync = strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0 ||
+		(angles_my_slot->sync.state == PLACE_EMPTY &&
+		 strcmp(angles_spi_text(0, 5, CurrentMemoryContext), "t") == 0);
 	*for_bridge = strcmp(angles_spi_text(0, 2, CurrentMemoryContext), "t") == 0;
 	*for_apply = strcmp(angles_spi_text(0, 4, CurrentMemoryContext), "t") == 0;
 }

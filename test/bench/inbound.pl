@@ -78,8 +78,13 @@ sub written
 	my %at = edits(2000, QUICK, sub { my $i = $_[0]; $node->wait_sql("SELECT count(*) > 0 FROM seen WHERE n = $i", 'it has arrived', 20) });
 	my %row = written();
 	# when the edit took effect: a question that came a moment before does not show it
-	%at = map { ($_->{body}{properties}{n}{number} // $_->{body}{properties}{n} => $_->{t_us}) }
-	  grep { $_->{by} eq 'human' && exists $at{ $_->{body}{properties}{n}{number} // $_->{body}{properties}{n} } } $sim->ledger;
+	%at = ();
+	foreach my $edit (grep { $_->{by} eq 'human' } $sim->ledger)
+	{
+		my $n = $edit->{body}{properties}{n};
+		$n = $n->{number} if ref $n;
+		$at{$n} = $edit->{t_us} if defined $n && exists $row{$n};
+	}
 	is(scalar(keys %at), QUICK, 'the ledger has every edit');
 	my @questions = sort { $a <=> $b } map { $_->{t_us} } grep { $_->{path} =~ /query/ } arrivals($sim);
 	my @ms;
