@@ -160,7 +160,7 @@ COMMENT ON COLUMN angles.reconciles.begins_after IS 'transactions below this one
  * The log that user transactions append to. There are several of the same shape so that a full one
  * can be emptied with TRUNCATE while others take the writes; see src/sync/README.md. Changes of one
  * kind that follow each other in a transaction share a row: then "keys" has their keys, numbered from
- * "ord" on, and "key" is empty.
+ * "ord" on, and "key" is empty. The worker empties them: vacuum would lock users out for that.
  */
 CREATE TABLE angles.change_log_0 (
 	id			bigint NOT NULL,
@@ -171,10 +171,13 @@ CREATE TABLE angles.change_log_0 (
 	new_key		text,
 	at			timestamptz NOT NULL,
 	keys		text[]
-) WITH (autovacuum_vacuum_threshold = 5000);
-CREATE TABLE angles.change_log_1 (LIKE angles.change_log_0) WITH (autovacuum_vacuum_threshold = 5000);
-CREATE TABLE angles.change_log_2 (LIKE angles.change_log_0) WITH (autovacuum_vacuum_threshold = 5000);
-CREATE TABLE angles.change_log_3 (LIKE angles.change_log_0) WITH (autovacuum_vacuum_threshold = 5000);
+) WITH (autovacuum_vacuum_threshold = 5000, vacuum_truncate = off);
+CREATE TABLE angles.change_log_1 (LIKE angles.change_log_0)
+	WITH (autovacuum_vacuum_threshold = 5000, vacuum_truncate = off);
+CREATE TABLE angles.change_log_2 (LIKE angles.change_log_0)
+	WITH (autovacuum_vacuum_threshold = 5000, vacuum_truncate = off);
+CREATE TABLE angles.change_log_3 (LIKE angles.change_log_0)
+	WITH (autovacuum_vacuum_threshold = 5000, vacuum_truncate = off);
 CREATE SEQUENCE angles.change_log_seq;
 COMMENT ON TABLE angles.change_log_0 IS 'keys of changed rows, appended by user transactions, emptied by the sync worker';
 COMMENT ON TABLE angles.change_log_1 IS 'as change_log_0';

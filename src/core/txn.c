@@ -169,6 +169,14 @@ uint64
 angles_spi_exec(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes,
 				Datum *values, const char *nulls, int expect)
 {
+	return angles_spi_exec_seeing(InvalidSnapshot, plan, sql, nargs, argtypes, values, nulls,
+								  expect);
+}
+
+uint64
+angles_spi_exec_seeing(Snapshot snapshot, SPIPlanPtr *plan, const char *sql, int nargs,
+					   const Oid *argtypes, Datum *values, const char *nulls, int expect)
+{
 	MemoryContext caller = CurrentMemoryContext;
 	int			rc;
 
@@ -180,7 +188,7 @@ angles_spi_exec(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtype
 			elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
 		*plan = fresh;
 	}
-	rc = SPI_execute_plan(*plan, values, nulls, false, 0);
+	rc = SPI_execute_snapshot(*plan, values, nulls, snapshot, InvalidSnapshot, false, true, 0);
 	/* SPI leaves its own context current, which goes with the transaction */
 	MemoryContextSwitchTo(caller);
 	if (rc != expect)

@@ -58,6 +58,11 @@ extern int	angles_txn_pin_values(void);
 extern uint64 angles_spi_exec(SPIPlanPtr *plan, const char *sql, int nargs, const Oid *argtypes,
 							  Datum *values, const char *nulls, int expect);
 
+/* The same, but seeing the database as a snapshot does. */
+extern uint64 angles_spi_exec_seeing(Snapshot snapshot, SPIPlanPtr *plan, const char *sql,
+									 int nargs, const Oid *argtypes, Datum *values,
+									 const char *nulls, int expect);
+
 /* Forgets a plan kept by angles_spi_exec(), for instance when the extension was made anew. */
 extern void angles_spi_forget(SPIPlanPtr *plan);
 

@@ -10,16 +10,11 @@
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "storage/bufmgr.h"
-#include "storage/itemptr.h"
 #include "storage/lmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -29,53 +24,12 @@
 #include "core/txn.h"
 #include "sync/changelog.h"
 #include "sync/engine.h"
+#include "sync/fold.h"
 #include "worker/worker.h"
 
 /* A transaction that changed more rows than this is a backlog: single edits go first. */
 #define BULK_ROWS 256
 
-/* So many keys are folded in one transaction, and what the last part adds. */
-#define FOLD_KEYS 20000
-
-/* Blocks of such a part: about 10,000 keys at most, seldom more. */
-#define FOLD_BLOCKS 16
-
-/* A key of a row of the log. */
-typedef struct LogRow
-{
-	int64		id;
-	int32		ord;
-	int32		link_id;
-	char		op;
-	char	   *key;
-	char	   *new_key;
-	TimestampTz at;
-} LogRow;
-
-typedef struct LogRows
-{
-	LogRow	   *rows;
-	int			n;
-	int			max;
-} LogRows;
-
-/* A key whose page was pushed aside by a rename onto it, within this fold. */
-typedef struct Displaced
-{
-	int32		link_id;
-	char	   *key;			/* the key it had */
-	char	   *aside;			/* the key it has now */
-} Displaced;
-
-static BlockNumber position[ANGLES_LOG_TABLES];
-
-static bool take_tables(Engine *engine, LogRows *rows, int enough);
-static bool has_rename(const LogRows *rows);
-static BlockNumber take_part(LogRows *rows, int table, BlockNumber from, BlockNumber end,
-							 int enough);
-static void take_rows(LogRows *rows, uint64 n);
-static void add_row(LogRows *rows, const LogRow *row);
-static int	compare_rows(const void *a, const void *b);
 static void fold_rows(Engine *engine, LogRow *rows, int n);
 static void enqueue(Engine *engine, RowSet *set);
 static void add_change(RowSet *set, const LogRow *row, bool bulk);
@@ -83,10 +37,6 @@ static int	rows_of_transaction(const LogRow *rows, int n, int i);
 static void count_deletes(LogRow *rows, int n);
 static int	last_deletes(int32 link_id, LogRow **of_link, LogRow *rows, int n);
 static int	compare_keys(const void *a, const void *b);
-static void rename_key(Engine *engine, const LogRow *row, List **displaced, LogRow *rows, int i);
-static char *take_displaced(List **displaced, const LogRow *row);
-static List *displace(List *displaced, const LogRow *row, char *aside);
-static void move_key(Engine *engine, int32 link_id, const char *from, const char *to);
 static void truncated(Engine *engine, int32 link_id);
 static void decided(Engine *engine, const LogRow *row);
 static void unlinked(Engine *engine, const LogRow *row);
@@ -98,168 +48,13 @@ bool
 angles_fold(Engine *engine)
 {
 	LogRows		rows = {0};
-	bool		more = take_tables(engine, &rows, FOLD_KEYS);
+	bool		more = angles_log_take(engine, &rows);
 
-	/*
-	 * The tables are not in the order of time. For most of what they hold that is of no account,
-	 * but keys that change do so one after the other: all of it is folded at once.
-	 */
-	if (more && has_rename(&rows))
-		more = take_tables(engine, &rows, INT_MAX);
-	/*
-	 * Dependent transactions have their numbers in the order of their commits. A later one may
-	 * stand in an earlier table: all that was taken is sorted together.
-	 */
-	if (rows.n > 0)
-		qsort(rows.rows, rows.n, sizeof(LogRow), compare_rows);
 	fold_rows(engine, rows.rows, rows.n);
 	if (angles_changelog_new_marks())
 		angles_changelog_marks(take_mark, engine);
 	engine->fold_incomplete = more || engine->log_passed_over;
 	return more;
-}
-
-/*
- * Takes the rows of the log until that are enough, from where the last fold ended. Returns whether
- * there may be more.
- */
-static bool
-take_tables(Engine *engine, LogRows *rows, int enough)
-{
-	bool		more = false;
-
-	engine->log_is_full = engine->log_passed_over = false;
-	for (int t = 0; t < ANGLES_LOG_TABLES; t++)
-	{
-		Oid			relid = angles_changelog_table(t);
-		Relation	log;
-		BlockNumber blocks;
-
-		/* a table that is being emptied or altered by a person has its turn later */
-		if (!OidIsValid(relid))
-			continue;
-		if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
-		{
-			engine->log_passed_over = true;
-			continue;
-		}
-		log = table_open(relid, NoLock);
-		blocks = RelationGetNumberOfBlocks(log);
-		table_close(log, NoLock);
-		if (blocks == 0)
-			continue;
-		engine->log_is_full = engine->log_is_full || blocks >= ANGLES_LOG_BLOCKS;
-		if (position[t] >= blocks)
-			position[t] = 0;
-		position[t] = take_part(rows, t, position[t], blocks, enough);
-		more = more || position[t] < blocks;
-		if (position[t] == blocks)
-			position[t] = 0;
-	}
-	return more;
-}
-
-static bool
-has_rename(const LogRows *rows)
-{
-	for (int i = 0; i < rows->n; i++)
-		if (rows->rows[i].op == ANGLES_OP_REKEY)
-			return true;
-	return false;
-}
-
-/*
- * Takes blocks of one table of the log, in parts, until that is enough for one transaction: a
- * block holds about 110 rows of one key, or 600 keys in rows of many. Returns where it ended.
- */
-static BlockNumber
-take_part(LogRows *rows, int table, BlockNumber from, BlockNumber end, int enough)
-{
-	static SPIPlanPtr plans[ANGLES_LOG_TABLES];
-	Oid			types[2] = {TIDOID, TIDOID};
-	ItemPointerData low;
-	ItemPointerData high;
-	Datum		values[2] = {PointerGetDatum(&low), PointerGetDatum(&high)};
-
-	while (from < end && rows->n < enough)
-	{
-		BlockNumber next = Min(from + FOLD_BLOCKS, end);
-
-		ItemPointerSet(&low, from, 0);
-		ItemPointerSet(&high, next, 0);
-		take_rows(rows,
-				  angles_spi_exec(&plans[table],
-								  psprintf("DELETE FROM angles.change_log_%d"
-										   " WHERE ctid >= $1 AND ctid < $2"
-										   " RETURNING id, ord, link_id, op, key, new_key, at,"
-										   " keys", table),
-								  2, types, values, NULL, SPI_OK_DELETE_RETURNING));
-		from = next;
-	}
-	return from;
-}
-
-/* Adds the keys of the last statement's rows. */
-static void
-take_rows(LogRows *rows, uint64 n)
-{
-	for (uint64 i = 0; i < n; i++)
-	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		LogRow		row;
-		bool		isnull;
-		Datum		keys;
-		Datum	   *elements;
-		int			n_keys;
-
-		row.id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
-		row.ord = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
-		row.link_id = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
-		row.op = DatumGetChar(SPI_getbinval(tuple, desc, 4, &isnull));
-		row.key = angles_spi_text(i, 5, CurrentMemoryContext);
-		row.new_key = angles_spi_text(i, 6, CurrentMemoryContext);
-		row.at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 7, &isnull));
-		keys = SPI_getbinval(tuple, desc, 8, &isnull);
-		if (isnull)
-		{
-			add_row(rows, &row);
-			continue;
-		}
-		deconstruct_array(DatumGetArrayTypeP(keys), TEXTOID, -1, false, TYPALIGN_INT,
-						  &elements, NULL, &n_keys);
-		for (int k = 0; k < n_keys; k++)
-		{
-			row.key = TextDatumGetCString(elements[k]);
-			add_row(rows, &row);
-			row.ord++;
-		}
-		pfree(elements);
-	}
-	SPI_freetuptable(SPI_tuptable);
-}
-
-static void
-add_row(LogRows *rows, const LogRow *row)
-{
-	if (rows->n == rows->max)
-	{
-		rows->max = Max(rows->max * 2, 64);
-		rows->rows = rows->rows == NULL ? palloc(rows->max * sizeof(LogRow)) :
-			repalloc_huge(rows->rows, (Size) rows->max * sizeof(LogRow));
-	}
-	rows->rows[rows->n++] = *row;
-}
-
-static int
-compare_rows(const void *a, const void *b)
-{
-	const LogRow *x = (const LogRow *) a;
-	const LogRow *y = (const LogRow *) b;
-
-	if (x->id != y->id)
-		return x->id < y->id ? -1 : 1;
-	return x->ord < y->ord ? -1 : x->ord > y->ord;
 }
 
 static void
@@ -296,7 +91,7 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 				break;
 			case ANGLES_OP_REKEY:
 				enqueue(engine, &set);
-				rename_key(engine, &rows[i], &displaced, rows, i);
+				angles_fold_rename(engine, &displaced, rows, i);
 				break;
 			case ANGLES_OP_TRUNCATE:
 				enqueue(engine, &set);
@@ -465,133 +260,6 @@ enqueue(Engine *engine, RowSet *set)
 					6, types, values, NULL, SPI_OK_INSERT);
 	engine->more[PRIORITY_INTERACTIVE] = engine->more[PRIORITY_BACKLOG] = true;
 	set->n = 0;
-}
-
-/* ---- keys that change ---- */
-
-/*
- * The page follows its row to the new key. When another page has that key, its row has gone: either
- * it was deleted, or, under a deferred key, it is itself on its way to another one; its page is set
- * aside under a name no row has.
- */
-static void
-rename_key(Engine *engine, const LogRow *row, List **displaced, LogRow *rows, int i)
-{
-	static SPIPlanPtr occupied = NULL;
-	Oid			types[2] = {INT4OID, TEXTOID};
-	Datum		values[2] = {Int32GetDatum(row->link_id), CStringGetTextDatum(row->new_key)};
-	const char *from = take_displaced(displaced, row);
-
-	if (angles_spi_exec(&occupied,
-						"SELECT COALESCE(p.page_id::text, gen_random_uuid()::text),"
-						" p.state = 'trashed' OR COALESCE(q.deleted, false)"
-						" FROM angles.pages p LEFT JOIN angles.queue_entries q USING (link_id, key)"
-						" WHERE p.link_id = $1 AND p.key = $2",
-						2, types, values, NULL, SPI_OK_SELECT) > 0)
-	{
-		char	   *aside = psprintf("\001gone:%s", angles_spi_text(0, 1, CurrentMemoryContext));
-		bool		deleted = strcmp(angles_spi_text(0, 2, CurrentMemoryContext), "t") == 0;
-
-		/* a row that was deleted before never moves on */
-		for (int j = 0; j < i && !deleted; j++)
-			deleted = rows[j].link_id == row->link_id && rows[j].op == ANGLES_OP_DELETE &&
-				strcmp(rows[j].key, row->new_key) == 0;
-		if (!deleted)
-			*displaced = displace(*displaced, row, aside);
-		move_key(engine, row->link_id, row->new_key, aside);
-	}
-	move_key(engine, row->link_id, from, row->new_key);
-}
-
-/* Returns the key under which the page of the renamed row is: it may have been pushed aside. */
-static char *
-take_displaced(List **displaced, const LogRow *row)
-{
-	ListCell   *lc;
-
-	foreach(lc, *displaced)
-	{
-		Displaced  *d = (Displaced *) lfirst(lc);
-
-		if (d->link_id == row->link_id && strcmp(d->key, row->key) == 0)
-		{
-			*displaced = foreach_delete_current(*displaced, lc);
-			return d->aside;
-		}
-	}
-	return row->key;
-}
-
-static List *
-displace(List *displaced, const LogRow *row, char *aside)
-{
-	Displaced  *d = palloc(sizeof(Displaced));
-
-	d->link_id = row->link_id;
-	d->key = row->new_key;
-	d->aside = aside;
-	return lappend(displaced, d);
-}
-
-static void
-move_key(Engine *engine, int32 link_id, const char *from, const char *to)
-{
-	static SPIPlanPtr pages = NULL;
-	static SPIPlanPtr replaced = NULL;
-	static SPIPlanPtr entries = NULL;
-	static SPIPlanPtr waiting = NULL;
-	static SPIPlanPtr touch = NULL;
-	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
-	Datum		values[3] = {Int32GetDatum(link_id), CStringGetTextDatum(from),
-	CStringGetTextDatum(to)};
-	dlist_head *lists[] = {&engine->ready[0], &engine->ready[1], &engine->flying, &engine->done};
-
-	angles_spi_exec(&pages,
-					"UPDATE angles.pages SET key = $3, sent_key = CASE state"
-					"  WHEN 'intent' THEN COALESCE(sent_key, $2) END"
-					" WHERE link_id = $1 AND key = $2",
-					3, types, values, NULL, SPI_OK_UPDATE);
-	angles_spi_exec(&replaced,
-					"DELETE FROM angles.queue_entries WHERE link_id = $1 AND key = $3 AND key "
-					"<> $2",
-					3, types, values, NULL, SPI_OK_DELETE);
-	angles_spi_exec(&entries,
-					"UPDATE angles.queue_entries SET key = $3, version = version + 1"
-					" WHERE link_id = $1 AND key = $2",
-					3, types, values, NULL, SPI_OK_UPDATE);
-	angles_spi_exec(&waiting,
-					"UPDATE angles.queue_entries SET waits_for_key = $3"
-					" WHERE waits_for_link = $1 AND waits_for_key = $2 AND state = 'waiting'",
-					3, types, values, NULL, SPI_OK_UPDATE);
-	/* a page without an entry gets one, so that it is planned under its new key */
-	angles_spi_exec(&touch,
-					"INSERT INTO angles.queue_entries AS q"
-					" (link_id, key, seq, priority, state, enqueued_at)"
-					" SELECT link_id, key, nextval('angles.queue_seq'), 0, 'ready', now()"
-					" FROM angles.pages WHERE link_id = $1 AND key = $3 AND key <> $2"
-					" ON CONFLICT (link_id, key) DO NOTHING",
-					3, types, values, NULL, SPI_OK_INSERT);
-	engine->more[PRIORITY_INTERACTIVE] = true;
-
-	for (int l = 0; l < lengthof(lists); l++)
-	{
-		dlist_iter	iter;
-
-		dlist_foreach(iter, lists[l])
-		{
-			Action	   *action = dlist_container(Action, node, iter.cur);
-
-			ListCell   *lc;
-
-			if (action->link_id != link_id)
-				continue;
-			if (action->key && strcmp(action->key, from) == 0)
-				action->key = MemoryContextStrdup(action->context, to);
-			foreach(lc, action->keys)
-				if (strcmp((char *) lfirst(lc), from) == 0)
-					lfirst(lc) = MemoryContextStrdup(action->context, to);
-		}
-	}
 }
 
 /* ---- whole tables ---- */

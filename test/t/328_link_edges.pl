@@ -378,8 +378,20 @@ sub follows
 	$node->wait_sql('SELECT count(*) = 0 FROM angles.change_log', 'folded');
 	$node->sql(q{INSERT INTO angles.pages (link_id, key, page_id, state)
 		SELECT l.id, r.id, md5(r.title)::uuid, 'live' FROM ring r, angles.links l WHERE l.relid = 'ring'::regclass});
-	$node->sql('BEGIN;' . new_key('ring', 'code') . q{
-		SELECT count(*) FROM angles.alter_link('ring'); SELECT angles.pause('ring'); COMMIT});
+	# and somebody locks a table of the log for a while as soon as they are committed
+	my ($altering, $locking) = map { $node->background_psql('postgres', timeout => 60) } 1, 2;
+	$altering->query_safe('BEGIN;' . new_key('ring', 'code') . q{
+		SELECT count(*) FROM angles.alter_link('ring'); SELECT angles.pause('ring')});
+	$locking->query_until(qr/asked/, "\\echo asked\nBEGIN; LOCK TABLE angles.change_log_2;\n\\echo locked\n");
+	$node->wait_sql(q{SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted
+		AND relation = 'angles.change_log_2'::regclass)}, 'the log is being locked');
+	$altering->query_safe('COMMIT');
+	$altering->quit;
+	$locking->query_until(qr/locked/, '');
+	# the worker answers between two looks at the log
+	$node->sql('SELECT count(*) FROM angles.check_notion()') for 1, 2;
+	$locking->query_safe('COMMIT');
+	$locking->quit;
 	$node->wait_sql('SELECT count(*) = 0 FROM angles.change_log', 'folded', 120);
 	is($node->sql("SELECT count(*) FROM ring r JOIN (SELECT p.* $pages) p
 		ON p.key = r.code::text AND p.page_id = md5(r.title)::uuid"), $rows,
