@@ -18,6 +18,7 @@ CREATE TABLE angles.links (
 	conflict		text NOT NULL,
 	on_local_delete	text NOT NULL,
 	on_notion_delete text NOT NULL,
+	flag_column		name,
 	settle			interval NOT NULL,
 	preflight		text NOT NULL,
 	wishes			jsonb,
@@ -29,6 +30,7 @@ CREATE TABLE angles.links (
 	paused			boolean NOT NULL DEFAULT false,
 	pause_reason	text,
 	problem			text,
+	unreachable		text,
 	create_intent_at timestamptz,
 	create_lookups	integer NOT NULL DEFAULT 0,
 	push_cursor		text,
@@ -36,6 +38,7 @@ CREATE TABLE angles.links (
 	push_done		bigint NOT NULL DEFAULT 0,
 	push_started_at	timestamptz,
 	mass_limit		integer NOT NULL DEFAULT 100,
+	bypass_until	timestamptz,
 	mark_epoch		bigint,
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	created_by		text NOT NULL DEFAULT session_user,
@@ -43,6 +46,10 @@ CREATE TABLE angles.links (
 );
 COMMENT ON TABLE angles.links IS 'one row for each table that is or was linked';
 COMMENT ON COLUMN angles.links.mark_epoch IS 'the epoch that this server wrote into the description in Notion, or could not write; null, or lower than angles.identity.since_epoch: to be taken over';
+COMMENT ON COLUMN angles.links.flag_column IS 'what on_notion_delete => ''flag'' sets in the row of a page that was removed';
+COMMENT ON COLUMN angles.links.unreachable IS 'why Notion does not show the data source just now: nothing is sent meanwhile; written by the sync worker';
+COMMENT ON COLUMN angles.links.mass_limit IS 'more deletions than this, or than half of the pages, wait for a person';
+COMMENT ON COLUMN angles.links.bypass_until IS 'the next mass delete before this time goes through; see angles.allow_mass_delete()';
 COMMENT ON COLUMN angles.links.attnames IS 'what the table''s columns were called, by number, when the link was made or altered last';
 COMMENT ON COLUMN angles.links.attrelid IS 'the oid the table had then; in a restored dump it has another one, and the numbers do not hold';
 SELECT pg_catalog.pg_extension_config_dump('angles.links', '');
@@ -75,7 +82,8 @@ CREATE TABLE angles.pages (
 	link_id			integer NOT NULL,
 	key				text NOT NULL,
 	page_id			uuid,
-	state			text NOT NULL CHECK (state IN ('intent', 'live', 'trashed', 'out_of_scope')),
+	state			text NOT NULL CHECK (state IN
+		('intent', 'live', 'trashed', 'out_of_scope', 'new', 'removed', 'restored', 'left')),
 	base			jsonb NOT NULL DEFAULT '{}',
 	base_local		jsonb NOT NULL DEFAULT '{}',
 	held			jsonb,
@@ -85,11 +93,20 @@ CREATE TABLE angles.pages (
 	last_edited		timestamptz,
 	synced_at		timestamptz,
 	applied_at		timestamptz,
+	removed_as		text CHECK (removed_as IN ('trashed', 'moved', 'gone', 'absent')),
+	removed_at		timestamptz,
+	pending			text CHECK (pending IN ('held', 'apply')),
+	note			text,
 	PRIMARY KEY (link_id, key)
 ) WITH (fillfactor = 85);
 CREATE UNIQUE INDEX pages_page_id ON angles.pages (page_id);
 CREATE INDEX pages_sent_key ON angles.pages (link_id, sent_key) WHERE sent_key IS NOT NULL;
 COMMENT ON TABLE angles.pages IS 'row and page: the last values both sides agreed on, by property id';
+CREATE INDEX pages_pending ON angles.pages (link_id) WHERE pending IS NOT NULL;
+COMMENT ON COLUMN angles.pages.state IS 'src/sync/README.md draws the states';
+COMMENT ON COLUMN angles.pages.removed_as IS 'what a person did with the page in Notion';
+COMMENT ON COLUMN angles.pages.pending IS 'held: a person decides about its row; apply: its row is about to be deleted or flagged';
+COMMENT ON COLUMN angles.pages.note IS 'why it is held';
 COMMENT ON COLUMN angles.pages.held IS 'what Notion holds of properties that wait for angles.resolve(), by property id';
 COMMENT ON COLUMN angles.pages.sent_key IS 'the key that a create in doubt was sent with, where the row has another one by now';
 SELECT pg_catalog.pg_extension_config_dump('angles.pages', '');

@@ -60,6 +60,7 @@ CREATE FUNCTION angles.alter_link(
 	filter text DEFAULT NULL,
 	conflict text DEFAULT NULL,
 	on_local_delete text DEFAULT NULL,
+	on_notion_delete text DEFAULT NULL,
 	settle interval DEFAULT NULL,
 	preflight text DEFAULT NULL,
 	dry_run boolean DEFAULT false,
@@ -160,7 +161,7 @@ END
 $$;
 COMMENT ON FUNCTION angles.reconcile IS 'compares a whole table with what is known of its pages and sends what differs';
 
-CREATE FUNCTION angles.approve("table" regclass) RETURNS bigint
+CREATE FUNCTION angles.approve("table" regclass, key text DEFAULT NULL) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS $$
 DECLARE
@@ -168,17 +169,21 @@ DECLARE
 	n bigint;
 BEGIN
 	INSERT INTO angles.change_log_0 (id, ord, link_id, op, key, at)
-	SELECT nextval('angles.change_log_seq'), 0, link, 'A', q.key, clock_timestamp()
-	FROM angles.queue_entries q WHERE q.link_id = link AND q.state = 'held';
+	SELECT nextval('angles.change_log_seq'), 0, link, 'A', h.key, clock_timestamp()
+	FROM angles.held_deletes h WHERE h."table" = $1 AND (approve.key IS NULL OR h.key = approve.key);
 	GET DIAGNOSTICS n = ROW_COUNT;
+	IF n = 0 AND approve.key IS NOT NULL THEN
+		RAISE EXCEPTION 'no deletion of row % of % is held', approve.key, $1
+			USING ERRCODE = 'NG107', HINT = 'SELECT * FROM angles.held_deletes shows those that are.';
+	END IF;
 	PERFORM angles.wake();
-	PERFORM angles.audit('approve', $1::text, jsonb_build_object('deletions', n));
+	PERFORM angles.audit('approve', $1::text, jsonb_build_object('key', approve.key, 'deletions', n));
 	RETURN n;
 END
 $$;
-COMMENT ON FUNCTION angles.approve IS 'lets the held deletions of a table go to Notion''s trash; returns how many';
+COMMENT ON FUNCTION angles.approve IS 'carries out held deletions of a table, or one: a page goes to Notion''s trash, a row is deleted; returns how many';
 
-CREATE FUNCTION angles.refuse("table" regclass) RETURNS bigint
+CREATE FUNCTION angles.refuse("table" regclass, key text DEFAULT NULL) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS $$
 DECLARE
@@ -186,15 +191,19 @@ DECLARE
 	n bigint;
 BEGIN
 	INSERT INTO angles.change_log_0 (id, ord, link_id, op, key, at)
-	SELECT nextval('angles.change_log_seq'), 0, link, 'F', q.key, clock_timestamp()
-	FROM angles.queue_entries q WHERE q.link_id = link AND q.state = 'held';
+	SELECT nextval('angles.change_log_seq'), 0, link, 'F', h.key, clock_timestamp()
+	FROM angles.held_deletes h WHERE h."table" = $1 AND (refuse.key IS NULL OR h.key = refuse.key);
 	GET DIAGNOSTICS n = ROW_COUNT;
+	IF n = 0 AND refuse.key IS NOT NULL THEN
+		RAISE EXCEPTION 'no deletion of row % of % is held', refuse.key, $1
+			USING ERRCODE = 'NG107', HINT = 'SELECT * FROM angles.held_deletes shows those that are.';
+	END IF;
 	PERFORM angles.wake();
-	PERFORM angles.audit('refuse', $1::text, jsonb_build_object('deletions', n));
+	PERFORM angles.audit('refuse', $1::text, jsonb_build_object('key', refuse.key, 'deletions', n));
 	RETURN n;
 END
 $$;
-COMMENT ON FUNCTION angles.refuse IS 'keeps the pages of held deletions: they belong to no row any more; returns how many';
+COMMENT ON FUNCTION angles.refuse IS 'takes back held deletions of a table, or one: a removed page is put back for its row; a deleted row''s page stays, and belongs to no row; returns how many';
 
 CREATE FUNCTION angles.wake() RETURNS void
 	LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp

@@ -5,10 +5,12 @@
 
 CREATE TABLE angles.polls (
 	link_id			integer PRIMARY KEY,
-	watermark		timestamptz NOT NULL
+	watermark		timestamptz NOT NULL,
+	swept_at		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 COMMENT ON TABLE angles.polls IS 'how far each data source was read; only the sync worker writes it';
 COMMENT ON COLUMN angles.polls.watermark IS 'pages edited before this minute have been seen';
+COMMENT ON COLUMN angles.polls.swept_at IS 'when all pages were listed last, to see which are gone';
 
 /*
  * Written by the sync worker, and by an apply worker that has the row locked. Neither waits for the
@@ -17,6 +19,10 @@ COMMENT ON COLUMN angles.polls.watermark IS 'pages edited before this minute hav
 CREATE TABLE angles.inbox (
 	link_id			integer NOT NULL,
 	page_id			uuid NOT NULL,
+	kind			text NOT NULL DEFAULT 'edit'
+		CHECK (kind IN ('edit', 'new', 'make', 'delete', 'flag', 'unflag')),
+	page_state		text NOT NULL GENERATED ALWAYS AS (CASE WHEN kind IN ('new', 'make') THEN 'new'
+		WHEN kind IN ('delete', 'flag') THEN 'removed' ELSE 'live' END) STORED,
 	state			text NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'parked')),
 	remote			jsonb NOT NULL,
 	decided			jsonb,
@@ -34,9 +40,28 @@ CREATE TABLE angles.inbox (
 );
 CREATE INDEX inbox_ready ON angles.inbox (link_id, seen_at) WHERE state = 'ready';
 COMMENT ON TABLE angles.inbox IS 'what was changed in Notion and is not in its row yet';
+COMMENT ON COLUMN angles.inbox.kind IS 'edit: values; new, make: a row for a page, under a new key or its own; delete, flag: of a removed page''s row; unflag: it is back, with values';
+COMMENT ON COLUMN angles.inbox.page_state IS 'the state of the page in which that is to be done; in another one it is of no account';
 COMMENT ON COLUMN angles.inbox.remote IS 'the new values, by property id, in canonical form';
 COMMENT ON COLUMN angles.inbox.decided IS 'values that a person chose with angles.resolve(), by property id';
 COMMENT ON COLUMN angles.inbox.edited_at IS 'the minute of the page''s last edit, as Notion tells it';
+
+/* Rows that were deleted because their pages were, as texts of their columns. */
+CREATE TABLE angles.removed_log (
+	id				bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	link_id			integer NOT NULL,
+	relid			regclass NOT NULL,
+	key				text NOT NULL,
+	page_id			uuid NOT NULL,
+	columns			text[] NOT NULL,
+	texts			text[] NOT NULL,
+	removed_at		timestamptz NOT NULL,
+	restored_at		timestamptz,
+	restored_by		text
+);
+COMMENT ON TABLE angles.removed_log IS 'rows that sync has deleted, as they were; angles.undelete() brings them back';
+SELECT pg_catalog.pg_extension_config_dump('angles.removed_log', '');
+SELECT pg_catalog.pg_extension_config_dump('angles.removed_log_id_seq', '');
 
 CREATE TABLE angles.conflict_log (
 	id				bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -75,7 +100,7 @@ CREATE VIEW angles.inbox_due AS
 		LEFT JOIN angles.queue_entries q ON q.link_id = p.link_id AND q.key = p.key
 	WHERE i.state = 'ready' AND (i.next_at IS NULL OR i.next_at <= clock_timestamp())
 		AND NOT l.paused AND l.state IN ('pushing', 'active') AND l.identity = angles.identity_now()
-		AND p.state = 'live' AND q.state IS DISTINCT FROM 'claimed'
+		AND p.state = i.page_state AND q.state IS DISTINCT FROM 'claimed'
 		AND (r.rolcanlogin OR current_setting('server_version_num')::integer >= 170000);
 COMMENT ON VIEW angles.inbox_due IS 'internal: changes made in Notion that can be applied now';
 
@@ -124,4 +149,28 @@ END
 $$;
 COMMENT ON FUNCTION angles.resolve IS 'decides a conflict, or puts the value back that lost: the row''s (postgres) or the page''s (notion)';
 
-REVOKE ALL ON angles.inbox_due, angles.polls, angles.inbox, angles.conflict_log FROM PUBLIC;
+CREATE VIEW angles.removed_rows AS
+	SELECT r.id, r.relid AS "table", r.key, r.page_id, r.removed_at, r.restored_at, r.restored_by,
+		CASE WHEN v.visible THEN jsonb_object(r.columns, r.texts) END AS "row"
+	FROM angles.removed_log r LEFT JOIN pg_catalog.pg_class t ON t.oid = r.relid,
+		LATERAL (SELECT CASE WHEN t.oid IS NULL THEN false
+			ELSE has_table_privilege(t.oid, 'SELECT') AND NOT row_security_active(t.oid) END AS visible) v;
+COMMENT ON VIEW angles.removed_rows IS 'rows that sync has deleted because their pages were; angles.undelete(id) brings one back';
+
+CREATE FUNCTION angles.undelete(id bigint) RETURNS text
+	LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'angles_undelete';
+COMMENT ON FUNCTION angles.undelete IS 'inserts a row of angles.removed_rows again, with the rights of the caller; its page follows; returns its key';
+
+CREATE FUNCTION angles.allow_mass_delete("table" regclass) RETURNS void
+	LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS $$
+BEGIN
+	UPDATE angles.links SET bypass_until = now() + interval '1 hour', changed_at = now()
+	WHERE id = angles.linked($1);
+	PERFORM angles.audit('allow_mass_delete', $1::text, NULL);
+END
+$$;
+COMMENT ON FUNCTION angles.allow_mass_delete IS 'lets the next mass delete of a table, on either side, go through once; ends by itself with that, or after an hour';
+
+REVOKE ALL ON angles.inbox_due, angles.polls, angles.inbox, angles.conflict_log, angles.removed_log FROM PUBLIC;

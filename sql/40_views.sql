@@ -20,14 +20,14 @@ CREATE VIEW angles.parked AS
 	FROM angles.queue_entries q JOIN angles.links l ON l.id = q.link_id
 	WHERE q.state = 'parked' AND l.state <> 'unlinked'
 	UNION ALL
-	SELECT l.relid, p.key, i.parked_at, i.attempts, i.class, i.code, i.message, i.hint
+	SELECT l.relid, CASE WHEN p.state <> 'new' THEN p.key END, i.parked_at, i.attempts, i.class, i.code, i.message, i.hint
 	FROM angles.inbox i JOIN angles.links l ON l.id = i.link_id
 		JOIN angles.pages p ON p.link_id = i.link_id AND p.page_id = i.page_id
 	WHERE i.state = 'parked' AND l.state <> 'unlinked';
 COMMENT ON VIEW angles.parked IS 'rows that cannot be sent, or written, as they are; a change of the row, or angles.retry(), tries again';
 
 CREATE VIEW angles.inbound AS
-	SELECT l.relid AS "table", p.key, i.page_id, i.state, i.edited_at, i.edited_by, i.seen_at, i.attempts, i.next_at,
+	SELECT l.relid AS "table", CASE WHEN p.state <> 'new' THEN p.key END AS key, i.page_id, i.kind, i.state, i.edited_at, i.edited_by, i.seen_at, i.attempts, i.next_at,
 		i.class, i.code, i.message, i.hint,
 		ARRAY(SELECT c.property_name FROM angles.link_columns c
 			WHERE c.link_id = i.link_id AND i.remote ? c.property_id ORDER BY 1) AS properties
@@ -37,8 +37,13 @@ CREATE VIEW angles.inbound AS
 COMMENT ON VIEW angles.inbound IS 'changes made in Notion that are not in their rows yet, and why';
 
 CREATE VIEW angles.held_deletes AS
-	SELECT l.relid AS "table", COALESCE(q.message, q.class) AS cause, count(*) AS pages,
-		min(q.enqueued_at) AS since, (array_agg(q.key ORDER BY q.seq))[1:10] AS some_keys
+	SELECT l.relid AS "table", q.key, p.page_id, 'postgres' AS deleted_in, COALESCE(q.message, q.class) AS cause,
+		q.enqueued_at AS since
 	FROM angles.queue_entries q JOIN angles.links l ON l.id = q.link_id
-	WHERE q.state = 'held' AND l.state <> 'unlinked' GROUP BY 1, 2;
-COMMENT ON VIEW angles.held_deletes IS 'deletions that wait for angles.approve(table) or angles.refuse(table)';
+		LEFT JOIN angles.pages p ON p.link_id = q.link_id AND p.key = q.key
+	WHERE q.state = 'held' AND l.state <> 'unlinked'
+	UNION ALL
+	SELECT l.relid, p.key, p.page_id, CASE p.state WHEN 'removed' THEN 'notion' ELSE 'postgres' END, p.note, p.removed_at
+	FROM angles.pages p JOIN angles.links l ON l.id = p.link_id
+	WHERE p.pending = 'held' AND l.state <> 'unlinked';
+COMMENT ON VIEW angles.held_deletes IS 'deletions that wait for angles.approve(table, key) or angles.refuse(table, key)';

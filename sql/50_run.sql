@@ -67,8 +67,7 @@ CREATE VIEW angles.status AS
 		SELECT max(age) FILTER (WHERE state NOT IN ('parked', 'held') AND NOT relation) AS age,
 			count(*) FILTER (WHERE state NOT IN ('parked', 'held') AND NOT relation) AS waiting,
 			count(*) FILTER (WHERE relation) AS relations,
-			count(*) FILTER (WHERE state = 'parked') AS parked,
-			count(*) FILTER (WHERE state = 'held') AS held
+			count(*) FILTER (WHERE state = 'parked') AS parked
 		FROM (SELECT state, age, state = 'waiting' AND class IS NOT DISTINCT FROM 'relation' AS relation
 			FROM angles.queue) q
 	), worker AS (
@@ -111,15 +110,16 @@ CREATE VIEW angles.status AS
 		CASE WHEN i.age > interval '1 minute' THEN 'Look at angles.inbound and angles.alerts.' END
 	FROM (SELECT count(*) AS waiting, max(now() - seen_at) AS age FROM angles.inbound WHERE state = 'ready') i
 	UNION ALL
-	SELECT 'held deletions', CASE WHEN o.held > 0 THEN 'warning' ELSE 'ok' END, o.held || ' pages',
-		CASE WHEN o.held > 0 THEN 'Look at angles.held_deletes.' END
-	FROM oldest o
+	SELECT 'held deletions', CASE WHEN h.n > 0 THEN 'warning' ELSE 'ok' END, h.n || ' rows',
+		CASE WHEN h.n > 0 THEN 'Look at angles.held_deletes, then SELECT angles.approve(table, key) or angles.refuse(table, key).' END
+	FROM (SELECT count(*) AS n FROM angles.held_deletes) h
 	UNION ALL
 	SELECT 'link ' || l.relid::text,
-		CASE WHEN l.identity <> angles.identity_now() OR t.oid IS NULL THEN 'critical' WHEN l.paused OR c.compare THEN 'warning' ELSE 'ok' END,
+		CASE WHEN l.identity <> angles.identity_now() OR t.oid IS NULL OR l.unreachable IS NOT NULL THEN 'critical' WHEN l.paused OR c.compare THEN 'warning' ELSE 'ok' END,
 		CASE WHEN l.identity <> angles.identity_now() THEN 'fenced'
 			WHEN t.oid IS NULL THEN 'the table was dropped'
 			WHEN l.paused THEN 'paused: ' || COALESCE(l.pause_reason, '')
+			WHEN l.unreachable IS NOT NULL THEN 'waits: ' || l.unreachable
 			WHEN c.compare THEN 'is to be compared in full'
 			WHEN l.state = 'pushing' THEN format('first push: %s of about %s rows queued', l.push_done, l.push_total)
 			ELSE l.state END
@@ -139,11 +139,12 @@ COMMENT ON VIEW angles.status IS 'the state of everything, one row each; what is
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA angles FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA angles FROM PUBLIC;
-GRANT SELECT ON angles.links, angles.link_columns, angles.queue, angles.inbound, angles.conflicts, angles.parked, angles.held_deletes, angles.status,
+GRANT SELECT ON angles.links, angles.link_columns, angles.queue, angles.inbound, angles.conflicts, angles.parked, angles.held_deletes, angles.removed_rows, angles.status,
 	angles.change_log TO angles_viewer;
 GRANT EXECUTE ON FUNCTION angles.sync_notion(regclass[], boolean, boolean), angles.check_notion(),
 	angles.dry_run(oid), angles.linked(regclass), angles.pause(regclass, text), angles.resume(regclass), angles.retry(regclass, text),
 	angles.reconcile(regclass) TO angles_operator;
 GRANT EXECUTE ON FUNCTION angles.link(regclass, text, text, text, jsonb, name, name, text, text, text, text, interval, text, boolean),
-	angles.alter_link(regclass, jsonb, name, text, text, text, interval, text, boolean), angles.unlink(regclass), angles.approve(regclass), angles.refuse(regclass),
+	angles.alter_link(regclass, jsonb, name, text, text, text, text, interval, text, boolean), angles.unlink(regclass),
+	angles.approve(regclass, text), angles.refuse(regclass, text), angles.allow_mass_delete(regclass), angles.undelete(bigint),
 	angles.resolve(bigint, text) TO angles_admin;

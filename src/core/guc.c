@@ -26,6 +26,7 @@ int			angles_guc_http_max_response = 16384;
 char	   *angles_guc_http_proxy = NULL;
 int			angles_guc_http_timeout = 70000;
 char	   *angles_guc_instance_id = NULL;
+int			angles_guc_list_interval = 300000;
 int			angles_guc_max_databases = 32;
 int			angles_guc_max_workers = 2;
 int			angles_guc_notion_concurrency = 6;
@@ -211,10 +212,16 @@ define_workers(void)
 							"What it shows of a page that was written so lately is not believed.",
 							&angles_guc_notion_query_lag, 10000, 0, 60000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("angles.list_interval",
+							"Time between two listings of all pages of a Notion data source.",
+							"They show which pages were removed, and stretch so that they stay "
+							"below a twentieth of the limit.",
+							&angles_guc_list_interval, 300000, 1000, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	/* Raise it to save requests, lower it to see edits in Notion sooner. */
 	DefineCustomIntVariable("angles.poll_interval",
 							"Time between two questions for changes in a Notion data source.",
-							"It stretches so that these requests stay below a fifth of the limit.",
+							"It stretches so that they stay below a seventh of the limit.",
 							&angles_guc_poll_interval, 5000, 100, 3600000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("angles.retry_cap",

@@ -16,6 +16,7 @@ extern int	angles_guc_http_max_response;	/* kB */
 extern char *angles_guc_http_proxy;
 extern int	angles_guc_http_timeout;	/* ms */
 extern char *angles_guc_instance_id;
+extern int	angles_guc_list_interval;	/* ms */
 extern int	angles_guc_max_databases;
 extern int	angles_guc_max_workers;
 extern int	angles_guc_notion_concurrency;

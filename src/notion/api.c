@@ -217,28 +217,13 @@ angles_notion_find_keys(const char *data_source_id, const AnglesColumn *key_colu
 						false);
 }
 
-NotionRequest *
-angles_notion_list_pages(const char *data_source_id, const char *cursor)
-{
-	StringInfoData body;
-
-	initStringInfo(&body);
-	appendStringInfoString(&body,
-						   "{\"sorts\":[{\"timestamp\":\"created_time\","
-						   "\"direction\":\"ascending\"}],\"page_size\":100");
-	if (cursor != NULL)
-	{
-		appendStringInfoString(&body, ",\"start_cursor\":");
-		angles_json_append_string(&body, cursor);
-	}
-	appendStringInfoChar(&body, '}');
-	return make_request("POST", psprintf("/v1/data_sources/%s/query", data_source_id), &body,
-						false);
-}
-
-NotionRequest *
-angles_notion_changed_pages(const char *data_source_id, const char *since, const char *cursor,
-							List *property_ids)
+/*
+ * Pages of a data source in the order of a time of theirs, since a minute of it (NULL: all), with
+ * only these properties (NIL: all).
+ */
+static NotionRequest *
+query(const char *data_source_id, const char *order, const char *since, const char *cursor,
+	  List *property_ids)
 {
 	StringInfoData path;
 	StringInfoData body;
@@ -251,11 +236,11 @@ angles_notion_changed_pages(const char *data_source_id, const char *since, const
 		appendStringInfo(&path, "%sfilter_properties=%s",
 						 lc == list_head(property_ids) ? "?" : "&", (char *) lfirst(lc));
 	initStringInfo(&body);
-	appendStringInfo(&body,
-					 "{\"filter\":{\"timestamp\":\"last_edited_time\","
-					 "\"last_edited_time\":{\"on_or_after\":\"%s\"}},"
-					 "\"sorts\":[{\"timestamp\":\"last_edited_time\","
-					 "\"direction\":\"ascending\"}],\"page_size\":100", since);
+	appendStringInfo(&body, "{\"sorts\":[{\"timestamp\":\"%s\",\"direction\":\"ascending\"}],"
+					 "\"page_size\":100", order);
+	if (since != NULL)
+		appendStringInfo(&body, ",\"filter\":{\"timestamp\":\"%s\","
+						 "\"%s\":{\"on_or_after\":\"%s\"}}", order, order, since);
 	if (cursor != NULL)
 	{
 		appendStringInfoString(&body, ",\"start_cursor\":");
@@ -263,6 +248,20 @@ angles_notion_changed_pages(const char *data_source_id, const char *since, const
 	}
 	appendStringInfoChar(&body, '}');
 	return make_request("POST", path.data, &body, false);
+}
+
+NotionRequest *
+angles_notion_list_pages(const char *data_source_id, const char *since, const char *cursor,
+						 List *property_ids)
+{
+	return query(data_source_id, "created_time", since, cursor, property_ids);
+}
+
+NotionRequest *
+angles_notion_changed_pages(const char *data_source_id, const char *since, const char *cursor,
+							List *property_ids)
+{
+	return query(data_source_id, "last_edited_time", since, cursor, property_ids);
 }
 
 TimestampTz
@@ -282,6 +281,18 @@ angles_notion_time(JsonbContainer *object, const char *name)
 		tm.tm_sec > 60 || tm2timestamp(&tm, 0, &utc, &at) != 0)
 		return 0;
 	return at;
+}
+
+char *
+angles_notion_minute(TimestampTz at)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
+		elog(ERROR, "a time for Notion is out of range");
+	return psprintf("%04d-%02d-%02dT%02d:%02d:00.000Z", tm.tm_year, tm.tm_mon, tm.tm_mday,
+					tm.tm_hour, tm.tm_min);
 }
 
 NotionRequest *

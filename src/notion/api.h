@@ -85,13 +85,15 @@ extern NotionRequest *angles_notion_get_page(const char *page_id);
 extern NotionRequest *angles_notion_find_keys(const char *data_source_id,
 											  const AnglesColumn *key_column, List *keys);
 
-/* Query for all pages of a data source, oldest first, from a cursor (NULL: from the start). */
-extern NotionRequest *angles_notion_list_pages(const char *data_source_id, const char *cursor);
-
 /*
- * Query for the pages edited in this minute or later (ISO 8601), in the order of their edits, from
- * a cursor (NULL: from the start), with the properties of these ids (of char *) alone.
+ * Query for the pages of a data source that were made in this minute or later (ISO 8601, NULL:
+ * all), oldest first, from a cursor (NULL: from the start), with the properties of these ids (of
+ * char *) alone (NIL: with all).
  */
+extern NotionRequest *angles_notion_list_pages(const char *data_source_id, const char *since,
+											   const char *cursor, List *property_ids);
+
+/* The same of those that were edited in this minute or later, in the order of their edits. */
 extern NotionRequest *angles_notion_changed_pages(const char *data_source_id, const char *since,
 												  const char *cursor, List *property_ids);
 
@@ -135,6 +137,9 @@ extern NotionRequest *angles_notion_me(void);
 
 /* Returns the member "name" of an answer as a time (ISO 8601, UTC), 0 when it is none. */
 extern TimestampTz angles_notion_time(JsonbContainer *object, const char *name);
+
+/* Returns the minute of a time as Notion reads it (ISO 8601, UTC); palloc'd. */
+extern char *angles_notion_minute(TimestampTz at);
 
 /* Returns the property object of a page answer for this column (by id, else by name), or NULL. */
 extern JsonbContainer *angles_notion_property(JsonbContainer *page, const AnglesColumn *column);

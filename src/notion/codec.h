@@ -106,6 +106,9 @@ extern char *angles_codec_to_sql(const AnglesColumn *column, const char *canon, 
 extern void angles_codec_append_schema(StringInfo buf, const AnglesColumn *column,
 									   const char *relation_data_source);
 
+/* Whether a canonical form is what a property of a new page holds anyway. */
+extern bool angles_codec_is_empty(const char *canon);
+
 /* Returns a canonical form as Jsonb; raises an error for what is none. */
 extern Jsonb *angles_codec_parse(const char *canon);
 

@@ -186,6 +186,12 @@ angles_codec_append_write(StringInfo buf, const AnglesColumn *column, const char
 	appendStringInfoChar(buf, '}');
 }
 
+bool
+angles_codec_is_empty(const char *canon)
+{
+	return strcmp(canon, "null") == 0 || strcmp(canon, "[]") == 0 || strcmp(canon, "false") == 0;
+}
+
 Jsonb *
 angles_codec_parse(const char *canon)
 {

@@ -57,9 +57,15 @@ static void pick_job(void *arg);
 static void tidy(Datum links);
 static Datum own_links(int *n);
 static void take_change(Change *change, uint64 row);
+static ChangeKind change_kind(const char *name);
 static void look_around(Work *work, Datum links);
 static void write_job(void *arg);
 static void write_change(Change *change);
+static bool not_now(Change *change, TimestampTz later);
+static void write_audit(Change *change);
+static void write_removed(Change *change);
+static void write_made(Change *change);
+static void free_relations(Change *change);
 static void write_page(Change *change);
 static void write_conflicts(Change *change);
 static void end_change(Change *change);
@@ -198,14 +204,15 @@ pick_job(void *arg)
 	work->n = angles_spi_exec(&plan,
 							  "SELECT i.link_id, i.page_id::text, i.remote, i.edited_at,"
 							  " i.edited_by, i.attempts, p.key, p.base, p.base_local, p.held,"
-							  " q.changed_at, i.decided"
+							  " q.changed_at, i.decided, i.kind"
 							  " FROM angles.inbox i"
 							  " JOIN angles.pages p"
 							  "  ON p.link_id = i.link_id AND p.page_id = i.page_id"
 							  " LEFT JOIN angles.queue_entries q"
 							  "  ON q.link_id = p.link_id AND q.key = p.key"
 							  " WHERE i.state = 'ready' AND i.link_id = ANY ($1)"
-							  " AND (i.next_at IS NULL OR i.next_at <= $2) AND p.state = 'live'"
+							  " AND (i.next_at IS NULL OR i.next_at <= $2)"
+							  " AND p.state = i.page_state"
 							  " AND q.state IS DISTINCT FROM 'claimed'"
 							  " ORDER BY i.link_id, p.key LIMIT $3"
 							  " FOR UPDATE OF i SKIP LOCKED",
@@ -231,7 +238,7 @@ tidy(Datum links)
 					"DELETE FROM angles.inbox WHERE (link_id, page_id) IN ("
 					" SELECT i.link_id, i.page_id FROM angles.inbox i"
 					" WHERE i.link_id = ANY ($1) AND NOT EXISTS (SELECT FROM angles.pages p"
-					"  WHERE p.page_id = i.page_id AND p.state = 'live')"
+					"  WHERE p.page_id = i.page_id AND p.state = i.page_state)"
 					" FOR UPDATE SKIP LOCKED)",
 					1, types, values, NULL, SPI_OK_DELETE);
 	/* something is wrong with the link as a whole */
@@ -286,6 +293,18 @@ take_change(Change *change, uint64 row)
 	change->local_at = isnull ? 0 : DatumGetTimestampTz(datum);
 	datum = SPI_getbinval(tuple, desc, 12, &isnull);
 	change->decided = isnull ? NULL : DatumGetJsonbPCopy(datum);
+	change->kind = change_kind(angles_spi_text(row, 13, cxt));
+}
+
+static ChangeKind
+change_kind(const char *name)
+{
+	static const char *const names[] = {"edit", "new", "make", "delete", "flag", "unflag"};
+
+	for (int i = 0; i < lengthof(names); i++)
+		if (strcmp(name, names[i]) == 0)
+			return (ChangeKind) i;
+	elog(ERROR, "there is no kind of change \"%s\"", name);
 }
 
 /* What waits besides: later ones of these links, and changes of other owners' tables. */
@@ -331,22 +350,8 @@ write_change(Change *change)
 {
 	TimestampTz later = angles_clock_now() + angles_backoff_us(change->attempts + 1, -1);
 
-	if (change->busy && change->attempts < APPLY_PATIENCE)
-	{
-		/* the first time it is mostly a transaction that is about to end */
-		if (change->attempts == 0)
-			later = angles_clock_now() + USECS_PER_SEC / 10;
-		put_back(change, "ready", later, "busy", NULL,
-				 "the row is in use, or has not its key any more; it is tried again", NULL);
+	if (not_now(change, later))
 		return;
-	}
-	if (change->busy)
-	{
-		put_back(change, "ready", later, "busy", NULL,
-				 "the row has been in use, or gone, for some time; it is tried again",
-				 "Look in pg_locks for a transaction that keeps the row locked.");
-		return;
-	}
 	if (change->refused != NULL)
 	{
 		put_back(change, "parked", 0, "permanent",
@@ -357,27 +362,123 @@ write_change(Change *change)
 		angles_changelog_add(change->link->id, ANGLES_OP_INBOUND, change->entry.key, NULL);
 		return;
 	}
-	write_page(change);
+	if (change->kind == CHANGE_DELETE || change->kind == CHANGE_FLAG)
+		write_removed(change);
+	else if (change->kind == CHANGE_NEW || change->kind == CHANGE_MAKE)
+		write_made(change);
+	else
+		write_page(change);
 	write_conflicts(change);
 	end_change(change);
-	if (change->columns.len > 0)
-	{
-		StringInfoData detail;
-
-		initStringInfo(&detail);
-		appendStringInfoString(&detail, "{\"key\":");
-		angles_json_append_string(&detail, change->entry.key);
-		appendStringInfoString(&detail, ",\"columns\":");
-		angles_json_append_string(&detail, change->columns.data);
-		appendStringInfoString(&detail, ",\"page\":");
-		angles_json_append_string(&detail, change->page_id);
-		appendStringInfoString(&detail, ",\"edited_by\":");
-		angles_json_append_string(&detail, change->edited_by ? change->edited_by : "");
-		appendStringInfoChar(&detail, '}');
-		angles_audit("apply", angles_link_name(change->link), detail.data);
-	}
+	write_audit(change);
 	/* also when the row was updated: capture sees nothing where a trigger took the change back */
-	angles_changelog_add(change->link->id, ANGLES_OP_INBOUND, change->entry.key, NULL);
+	angles_changelog_add(change->link->id, ANGLES_OP_INBOUND,
+						 change->new_key ? change->new_key : change->entry.key, NULL);
+}
+
+/* Puts a change back that has its turn later; returns whether that is so. */
+static bool
+not_now(Change *change, TimestampTz later)
+{
+	if (change->waits)
+	{
+		/* the page it points to may be another one that is on its way */
+		put_back(change, change->attempts < APPLY_PATIENCE ? "ready" : "parked",
+				 change->attempts < APPLY_PATIENCE ? later : 0, "relation", NULL, change->problem,
+				 "Link the table of that page, or point to a page that has a row.");
+		return true;
+	}
+	if (!change->busy)
+		return false;
+	if (change->attempts < APPLY_PATIENCE)
+	{
+		/* the first time it is mostly a transaction that is about to end */
+		if (change->attempts == 0)
+			later = angles_clock_now() + USECS_PER_SEC / 10;
+		put_back(change, "ready", later, "busy", NULL,
+				 "the row is in use, or has not its key any more; it is tried again", NULL);
+		return true;
+	}
+	put_back(change, "ready", later, "busy", NULL,
+			 "the row has been in use, or gone, for some time; it is tried again",
+			 "Look in pg_locks for a transaction that keeps the row locked.");
+	return true;
+}
+
+static void
+write_audit(Change *change)
+{
+	static const char *const actions[] = {"apply", "insert", "insert", "delete", "flag", "apply"};
+	StringInfoData detail;
+
+	if (change->columns.len == 0 && !change->written)
+		return;
+	initStringInfo(&detail);
+	appendStringInfoString(&detail, "{\"key\":");
+	angles_json_append_string(&detail, change->new_key ? change->new_key : change->entry.key);
+	appendStringInfoString(&detail, ",\"columns\":");
+	angles_json_append_string(&detail, change->columns.data);
+	appendStringInfoString(&detail, ",\"page\":");
+	angles_json_append_string(&detail, change->page_id);
+	appendStringInfoString(&detail, ",\"edited_by\":");
+	angles_json_append_string(&detail, change->edited_by ? change->edited_by : "");
+	appendStringInfoChar(&detail, '}');
+	angles_audit(actions[change->kind], angles_link_name(change->link), detail.data);
+}
+
+/* The row of a removed page is gone, or marked, or waits for a person. */
+static void
+write_removed(Change *change)
+{
+	static SPIPlanPtr plan = NULL;
+	bool		gone = change->hold == NULL &&
+		(change->kind == CHANGE_DELETE || change->row_is_gone);
+	Oid			types[4] = {INT4OID, TEXTOID, BOOLOID, TEXTOID};
+	Datum		values[4] = {Int32GetDatum(change->link->id), CStringGetTextDatum(change->page_id),
+	BoolGetDatum(gone), change->hold ? CStringGetTextDatum(change->hold) : (Datum) 0};
+
+	angles_spi_exec(&plan,
+					"UPDATE angles.pages SET state = CASE WHEN $3 THEN 'trashed' ELSE state END,"
+					" pending = CASE WHEN $4 IS NOT NULL THEN 'held' END,"
+					" note = COALESCE($4, note), applied_at = clock_timestamp()"
+					" WHERE link_id = $1 AND page_id = $2::uuid AND state = 'removed'",
+					4, types, values, change->hold ? "    " : "   n", SPI_OK_UPDATE);
+}
+
+/* The page is its row's from now on. */
+static void
+write_made(Change *change)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[5] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
+	Datum		values[5] = {Int32GetDatum(change->link->id), CStringGetTextDatum(change->page_id),
+		CStringGetTextDatum(psprintf("{%s}", change->base.data)),
+	CStringGetTextDatum(change->new_key), TimestampTzGetDatum(change->edited_at)};
+
+	angles_spi_exec(&plan,
+					"UPDATE angles.pages SET state = 'live', key = $4, base = base || $3::jsonb,"
+					" base_local = '{}', last_edited = $5, applied_at = clock_timestamp()"
+					" WHERE link_id = $1 AND page_id = $2::uuid AND state = 'new'",
+					5, types, values, NULL, SPI_OK_UPDATE);
+	free_relations(change);
+}
+
+/* Pages that wait for this one to have a row are tried again at once. */
+static void
+free_relations(Change *change)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(change->link->relid)};
+
+	angles_spi_exec(&plan,
+					"UPDATE angles.inbox SET state = 'ready', next_at = NULL, attempts = 0,"
+					" parked_at = NULL WHERE (link_id, page_id) IN (SELECT i.link_id, i.page_id"
+					"  FROM angles.inbox i WHERE i.class = 'relation'"
+					"  AND i.link_id IN (SELECT c.link_id FROM angles.link_columns c"
+					"   WHERE c.ref_relid = $1::regclass)"
+					"  FOR UPDATE SKIP LOCKED)",
+					1, types, values, NULL, SPI_OK_UPDATE);
 }
 
 /* An error as people shall read it, the constraint by name. */

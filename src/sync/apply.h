@@ -22,10 +22,22 @@ typedef struct Conflict
 	const char *winner;			/* "postgres", "notion"; NULL: a person decides */
 } Conflict;
 
+/* What was done in Notion: see the column angles.inbox.kind. */
+typedef enum ChangeKind
+{
+	CHANGE_EDIT,
+	CHANGE_NEW,
+	CHANGE_MAKE,
+	CHANGE_DELETE,
+	CHANGE_FLAG,
+	CHANGE_UNFLAG
+} ChangeKind;
+
 /* A change made in Notion, and what becomes of it. Lives for one transaction. */
 typedef struct Change
 {
 	Link	   *link;
+	ChangeKind	kind;
 	char	   *page_id;
 	Jsonb	   *remote;			/* by property id */
 	Jsonb	   *decided;		/* what a person chose, by property id; or NULL */
@@ -38,6 +50,10 @@ typedef struct Change
 	/* filled by angles_apply_rows() */
 	bool		not_reached;	/* this transaction is long enough: at once in the next one */
 	bool		busy;			/* somebody has the row, or it is not there yet: later */
+	bool		waits;			/* NEW: it references a page that has no row yet: later */
+	bool		row_is_gone;	/* DELETE, FLAG: there is nothing left to do */
+	char	   *hold;			/* DELETE: why a person has to decide */
+	char	   *new_key;		/* NEW, MAKE: of the row */
 	ErrorData  *refused;		/* why the database did not take it */
 	StringInfoData base;		/* members of what is agreed on now, as JSON without braces */
 	StringInfoData held;		/* ... of what waits for a person, of all properties */
@@ -50,10 +66,72 @@ typedef struct Change
 	bool		to_send;		/* the row differs from Notion now: look at it */
 } Change;
 
+/* A value on its way into a column. */
+typedef struct Assignment
+{
+	const char *name;
+	Oid			type;
+	Datum		value;
+	bool		isnull;
+} Assignment;
+
+/* What one row gets. */
+typedef struct RowUpdate
+{
+	Assignment *columns;
+	int			n;
+} RowUpdate;
+
+typedef enum RowAt
+{
+	ROW_LOCKED,					/* and read into the change's entry */
+	ROW_OUT_OF_SCOPE,			/* the same, but it does not pass the link's filter */
+	ROW_BUSY,					/* somebody else has it */
+	ROW_ABSENT
+} RowAt;
+
 /*
  * Carries out changes of one link, all or each by itself: locks the rows, merges, updates. The user
  * is the link's owner. Stops after some time.
  */
 extern void angles_apply_rows(Link *link, int n, Change **changes);
+
+/* ---- applyrow.c: for applypage.c ---- */
+
+/* Reads and locks the row of a change. */
+extern RowAt angles_apply_lock(Change *change);
+
+/* Makes an update with room for all columns of the link. */
+extern RowUpdate *angles_apply_update(const Link *link);
+
+/* Merges all properties of the page into the row that is locked. */
+extern void angles_apply_merge(Change *change);
+
+/*
+ * Adds what a canonical value of column i of the link is in SQL to an update. Returns false when
+ * the column cannot hold it as it is: what Notion holds ("remote") is left then, with the problem.
+ */
+extern bool angles_apply_assign(Change *change, int i, Jsonb *value, Jsonb *remote,
+								RowUpdate *update);
+
+/* Adds a value, given as its type's input (NULL for an SQL null), to an update. */
+extern void angles_apply_input(RowUpdate *update, Oid relid, const char *name, const char *text);
+
+/* Notes that both sides hold this value of a property now. */
+extern void angles_apply_note_base(Change *change, const SyncColumn *column, Jsonb *value);
+
+/* Carries out the update of the row that is locked. */
+extern void angles_apply_row_update(Change *change, RowUpdate *update);
+
+/* ---- applypage.c ---- */
+
+/* Makes a row for a page, or gives the page to the row that has its key. */
+extern void angles_apply_make(Change *change);
+
+/* Deletes the row of a removed page, or says in change->hold why not. */
+extern void angles_apply_delete(Change *change);
+
+/* Adds to an update that the row's page was removed, or is back. */
+extern void angles_apply_flag(Change *change, RowUpdate *update, bool removed);
 
 #endif							/* ANGLES_APPLY_H */

@@ -24,22 +24,6 @@
 /* A transaction that holds locks on users' rows takes no more of them after this time. */
 #define APPLY_LONGEST_US 50000
 
-/* A value on its way into a column. */
-typedef struct Assignment
-{
-	const char *name;
-	Oid			type;
-	Datum		value;
-	bool		isnull;
-} Assignment;
-
-/* What one row gets. */
-typedef struct RowUpdate
-{
-	Assignment *columns;
-	int			n;
-} RowUpdate;
-
 typedef struct Batch
 {
 	Link	   *link;
@@ -52,24 +36,21 @@ typedef struct Batch
 static void batch_job(void *arg);
 static void clear(Change *change);
 static void apply_one(Change *change);
-static bool lock_row(Change *change);
 static void take_values(Change *change);
 static void resolve_job(void *arg);
 static void merge_property(Change *change, int column, RowUpdate *update);
 static void carry_out(Change *change, int column, Jsonb *decided, Jsonb *known,
 					  RowUpdate *update);
 static void set_field(MergeField *field, Change *change, int column, Jsonb *remote);
-static void note_base(Change *change, const SyncColumn *column, Jsonb *value);
 static void note_held(Change *change, const SyncColumn *column, Jsonb *value);
 static void note_left(Change *change, const SyncColumn *column, Jsonb *value, const char *problem);
 static void note_conflict(Change *change, const MergeField *field, const SyncColumn *column,
 						  const char *policy, const char *winner);
-static bool assign(Change *change, int column, Jsonb *value, Jsonb *remote, RowUpdate *update);
 static bool assign_reference(Change *change, const SyncColumn *column, Jsonb *pages, Jsonb *remote,
 							 RowUpdate *update);
 static void find_parent_job(void *arg);
 static void input_value(Assignment *to, Oid relid, const char *name, const char *text);
-static void update_row(Change *change, RowUpdate *update);
+static bool row_is_there(Change *change, Datum keys);
 static void set_constraints_immediate(void);
 static bool is_passing(const ErrorData *error);
 
@@ -159,6 +140,8 @@ clear(Change *change)
 	initStringInfo(&change->left);
 	initStringInfo(&change->columns);
 	change->not_reached = change->busy = change->written = change->to_send = false;
+	change->waits = change->row_is_gone = false;
+	change->hold = change->new_key = NULL;
 	change->refused = NULL;
 	change->problem = NULL;
 	change->conflicts = change->settled = NIL;
@@ -176,24 +159,66 @@ set_constraints_immediate(void)
 static void
 apply_one(Change *change)
 {
-	Link	   *link = change->link;
-	RowUpdate	update = {palloc(link->n_columns * INDEX_MAX_KEYS * sizeof(Assignment)), 0};
+	RowAt		at;
+	RowUpdate  *flag;
 
-	if (!lock_row(change))
+	switch (change->kind)
 	{
-		change->busy = true;
-		return;
+		case CHANGE_NEW:
+		case CHANGE_MAKE:
+			angles_apply_make(change);
+			return;
+		case CHANGE_DELETE:
+			angles_apply_delete(change);
+			return;
+		default:
+			break;
 	}
-	for (int i = 0; i < link->n_columns; i++)
-		if (link->columns[i].c.property_id != NULL && link->columns[i].problem == NULL)
-			merge_property(change, i, &update);
-	if (update.n > 0)
-		update_row(change, &update);
+	at = angles_apply_lock(change);
+	if (at == ROW_ABSENT && change->kind == CHANGE_FLAG)
+		change->row_is_gone = true;
+	else if (at == ROW_BUSY || at == ROW_ABSENT ||
+			 (at == ROW_OUT_OF_SCOPE && change->kind == CHANGE_EDIT))
+		/* out of scope its page is being left alone: see the planner */
+		change->busy = true;
+	else
+	{
+		if (change->kind != CHANGE_FLAG && at == ROW_LOCKED)
+			angles_apply_merge(change);
+		if (change->kind == CHANGE_EDIT)
+			return;
+		flag = angles_apply_update(change->link);
+		angles_apply_flag(change, flag, change->kind == CHANGE_FLAG);
+		if (flag->n > 0)
+			angles_apply_row_update(change, flag);
+	}
 }
 
-/* Reads and locks the row. Returns false when it is not there, or somebody else has it. */
-static bool
-lock_row(Change *change)
+void
+angles_apply_merge(Change *change)
+{
+	Link	   *link = change->link;
+	RowUpdate  *update = angles_apply_update(link);
+
+	for (int i = 0; i < link->n_columns; i++)
+		if (link->columns[i].c.property_id != NULL && link->columns[i].problem == NULL)
+			merge_property(change, i, update);
+	if (update->n > 0)
+		angles_apply_row_update(change, update);
+}
+
+RowUpdate *
+angles_apply_update(const Link *link)
+{
+	RowUpdate  *update = palloc0(sizeof(RowUpdate));
+
+	/* a relation takes as many columns as its key has; the key and a flag may come to that */
+	update->columns = palloc((link->n_columns + 2) * INDEX_MAX_KEYS * sizeof(Assignment));
+	return update;
+}
+
+RowAt
+angles_apply_lock(Change *change)
 {
 	Link	   *link = change->link;
 	Oid			types[1] = {TEXTARRAYOID};
@@ -210,10 +235,23 @@ lock_row(Change *change)
 							SPI_OK_SELECT);
 	AtEOXact_GUC(true, level);
 	if (found == 0)
-		return false;
+		return row_is_there(change, values[0]) ? ROW_BUSY : ROW_ABSENT;
 	take_values(change);
-	/* its page is being left alone: see the planner */
-	return change->entry.in_scope;
+	return change->entry.in_scope ? ROW_LOCKED : ROW_OUT_OF_SCOPE;
+}
+
+/* Whether the row that could not be locked is there for others to see. */
+static bool
+row_is_there(Change *change, Datum keys)
+{
+	Oid			types[1] = {TEXTARRAYOID};
+	Datum		values[1] = {keys};
+	int			level = angles_txn_pin_values();
+	uint64		found = angles_spi_exec(&change->link->load_plan, change->link->load_sql, 1, types,
+										values, NULL, SPI_OK_SELECT);
+
+	AtEOXact_GUC(true, level);
+	return found > 0;
 }
 
 /* Takes the values of the row that the last statement gave. */
@@ -290,8 +328,9 @@ merge_property(Change *change, int i, RowUpdate *update)
 		merged.conflict = true;
 	}
 	if ((merged.outcome == MERGE_TAKE || merged.outcome == MERGE_JOIN) &&
-		!assign(change, i, merged.value ? angles_codec_parse(merged.value) : remote, remote,
-				update))
+		!angles_apply_assign(change, i,
+							 merged.value ? angles_codec_parse(merged.value) : remote, remote,
+							 update))
 		return;
 	if (held != NULL && merged.outcome != MERGE_HOLD)
 	{
@@ -301,7 +340,7 @@ merge_property(Change *change, int i, RowUpdate *update)
 	if (merged.outcome == MERGE_HOLD)
 		note_held(change, column, remote);
 	else if (merged.outcome != MERGE_SAME)
-		note_base(change, column, remote);
+		angles_apply_note_base(change, column, remote);
 	if (merged.conflict)
 		note_conflict(change, &field, column, policy,
 					  merged.outcome == MERGE_HOLD ? NULL
@@ -323,14 +362,14 @@ carry_out(Change *change, int i, Jsonb *decided, Jsonb *known, RowUpdate *update
 	if (angles_json_member(decided, "row") == NULL &&
 		(change->entry.local[i] == NULL ||
 		 !angles_merge_equal(decided, angles_codec_parse(change->entry.local[i]))) &&
-		!assign(change, i, decided, known ? known : decided, update))
+		!angles_apply_assign(change, i, decided, known ? known : decided, update))
 	{
 		if (known != NULL)
 			note_held(change, column, known);
 		return;
 	}
 	if (known != NULL)
-		note_base(change, column, known);
+		angles_apply_note_base(change, column, known);
 	change->to_send = true;
 }
 
@@ -358,8 +397,8 @@ append_member(StringInfo members, const SyncColumn *column, Jsonb *value)
 	appendStringInfo(members, ":%s", JsonbToCString(NULL, &value->root, VARSIZE(value)));
 }
 
-static void
-note_base(Change *change, const SyncColumn *column, Jsonb *value)
+void
+angles_apply_note_base(Change *change, const SyncColumn *column, Jsonb *value)
 {
 	append_member(&change->base, column, value);
 }
@@ -400,12 +439,8 @@ note_conflict(Change *change, const MergeField *field, const SyncColumn *column,
 
 /* ---- values for columns ---- */
 
-/*
- * Adds what a canonical value is in SQL to the row's update. Returns false when the column cannot
- * hold it as it is: what Notion holds is left then, with the problem.
- */
-static bool
-assign(Change *change, int i, Jsonb *value, Jsonb *remote, RowUpdate *update)
+bool
+angles_apply_assign(Change *change, int i, Jsonb *value, Jsonb *remote, RowUpdate *update)
 {
 	const SyncColumn *column = &change->link->columns[i];
 	Assignment *to = &update->columns[update->n];
@@ -454,6 +489,12 @@ input_value(Assignment *to, Oid relid, const char *name, const char *text)
 	to->value = OidInputFunctionCall(input, unconstify(char *, text), param, typmod);
 }
 
+void
+angles_apply_input(RowUpdate *update, Oid relid, const char *name, const char *text)
+{
+	input_value(&update->columns[update->n++], relid, name, text);
+}
+
 typedef struct Parent
 {
 	const SyncColumn *column;
@@ -490,6 +531,7 @@ assign_reference(Change *change, const SyncColumn *column, Jsonb *pages, Jsonb *
 			note_left(change, column, remote,
 					  psprintf("property \"%s\" points to a page that belongs to no row of the "
 							   "referenced table", column->c.property_name));
+			change->waits = change->kind == CHANGE_NEW;
 			return false;
 		}
 		if (column->n_values > 1)
@@ -531,8 +573,8 @@ find_parent_job(void *arg)
 
 /* ---- the update ---- */
 
-static void
-update_row(Change *change, RowUpdate *update)
+void
+angles_apply_row_update(Change *change, RowUpdate *update)
 {
 	Link	   *link = change->link;
 	StringInfoData sql;

@@ -227,6 +227,7 @@ start_sync(Engine *engine, ActiveCall *active)
 		active->before = lappend(active->before, before);
 		ids[n++] = Int32GetDatum(lfirst_int(lc));
 		angles_poll_at_once(engine, angles_link_find(lfirst_int(lc)));
+		angles_sweep_at_once(engine, angles_link_find(lfirst_int(lc)));
 	}
 	active->since_us = angles_clock_mono_us();
 	/* a full pass does not wait for the next try of a row that failed a moment ago */

@@ -30,6 +30,9 @@
 /* Bytes of hashes that are remembered of one property while nothing is acknowledged. */
 #define LONGEST_DOUBT 200
 
+/* So many rows of a table may be deleted at once, however few it has. */
+#define FEW_DELETES "20"
+
 /* What a transaction of claims writes, by kind. */
 typedef struct Marks
 {
@@ -45,13 +48,13 @@ typedef struct Marks
 	RowSet		inbound;		/* entries whose page was changed in Notion */
 	RowSet		left;			/* pages out of scope */
 	RowSet		back;			/* pages of rows that are in scope again, as they were */
-	RowSet		forgotten;		/* pages of rows that are gone and that Notion keeps */
+	RowSet		forgotten;		/* pages of rows that are gone, which Notion keeps or has removed */
 } Marks;
 
 static void plan_link(Engine *engine, Marks *marks, Link *link, int n, Entry **entries);
 static void plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup);
 static bool not_there_yet(const Entry *entry);
-static bool may_trash(LinkCounts *counts, const Link *link);
+static bool may_trash(LinkCounts *counts, Link *link);
 static void make_write(Engine *engine, Marks *marks, Link *link, Entry *entry, RowPlan *plan);
 static void read_first(Action *action, const Entry *entry);
 static void add_lookup(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup);
@@ -113,6 +116,41 @@ angles_claim(Engine *engine)
 	write_marks(engine, &marks);
 	angles_pick_next_due(engine);
 	angles_keep_sending(engine);
+}
+
+int
+angles_mass_limit(const Link *link)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {INT4OID, INT4OID};
+	Datum		values[2] = {Int32GetDatum(link->id), Int32GetDatum(link->mass_limit)};
+	bool		isnull;
+
+	/* half of the pages, but of a small table a few may always go */
+	angles_spi_exec(&plan,
+					"SELECT LEAST($2, GREATEST(" FEW_DELETES ", count(*)::int4 / 2))"
+					" FROM (SELECT FROM angles.pages WHERE link_id = $1 AND state = 'live'"
+					"  LIMIT 2 * $2::bigint) p",
+					2, types, values, NULL, SPI_OK_SELECT);
+	return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+bool
+angles_mass_bypass(Link *link)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(link->id)};
+
+	if (link->bypass_until <= angles_clock_now() ||
+		angles_spi_exec(&plan,
+						"UPDATE angles.links SET bypass_until = NULL WHERE id IN (SELECT id"
+						"  FROM angles.links WHERE id = $1 AND bypass_until IS NOT NULL"
+						"  FOR NO KEY UPDATE SKIP LOCKED)",
+						1, types, values, NULL, SPI_OK_UPDATE) == 0)
+		return false;
+	link->bypass_until = 0;
+	return true;
 }
 
 /* ---- planning ---- */
@@ -194,7 +232,9 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 				   "the row was not found; looking once more", NULL);
 		return;
 	}
-	if (entry->inbound_first && entry->page_state == PAGE_LIVE && entry->found && entry->in_scope)
+	if (entry->inbound_first &&
+		((entry->page_state == PAGE_LIVE && entry->found && entry->in_scope) ||
+		 entry->page_state == PAGE_NEW))
 	{
 		angles_rows_add(&marks->inbound, entry->link_id, entry->key);
 		return;
@@ -210,10 +250,11 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 				break;
 			}
 			counts->unchanged++;
-			if (plan.kind == PLAN_NOTHING && entry->page_state == PAGE_OUT_OF_SCOPE)
+			if (plan.kind == PLAN_NOTHING && plan.comes_back)
 				angles_rows_add(&marks->back, entry->link_id, entry->key);
 			angles_rows_add(&marks->gone, entry->link_id, entry->key);
-			if (plan.kind == PLAN_FORGET && !entry->found && entry->page_state == PAGE_LIVE)
+			if (plan.kind == PLAN_FORGET && !entry->found &&
+				(entry->page_state == PAGE_LIVE || entry->page_state == PAGE_REMOVED))
 				angles_rows_add(&marks->forgotten, entry->link_id, entry->key);
 			break;
 		case PLAN_LEAVE:
@@ -224,8 +265,10 @@ plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **look
 			mark_waiting(marks, entry, NULL);
 			break;
 		case PLAN_HOLD:
-			mark_later(marks, entry, "held", 0, "delete", "deleted here; the link holds deletes",
-					   NULL);
+			mark_later(marks, entry, "held", 0, "delete",
+					   entry->edited ? "deleted here, and its page was edited in Notion"
+					   : entry->unproven && !entry->deleted ? "a page carries its key, but the row "
+					   "was never seen" : "deleted here; the link holds deletes", NULL);
 			break;
 		case PLAN_PARK:
 			counts->parked++;
@@ -278,7 +321,7 @@ not_there_yet(const Entry *entry)
  * link's limit wait for a person. (What one fold deletes at once is held as a whole: see fold.c.)
  */
 static bool
-may_trash(LinkCounts *counts, const Link *link)
+may_trash(LinkCounts *counts, Link *link)
 {
 	int64		now = angles_clock_mono_us();
 
@@ -287,12 +330,20 @@ may_trash(LinkCounts *counts, const Link *link)
 		counts->trash_since_us = now;
 		counts->trash_in_window = 0;
 	}
-	if (++counts->trash_in_window <= link->mass_limit)
+	counts->trash_in_window++;
+	if (counts->trash_in_window <= atoi(FEW_DELETES) ||
+		counts->trash_in_window <= angles_mass_limit(link))
 		return true;
+	if (angles_mass_bypass(link))
+	{
+		/* all that is left of this window, too */
+		counts->trash_in_window = INT_MIN;
+		return true;
+	}
 	angles_alert_open(psprintf("mass_delete:%d", link->id), "critical",
 					  psprintf("many rows of %s were deleted; further deletions wait for "
 							   "approval", angles_link_name(link)),
-					  psprintf("More than %d within a minute.", link->mass_limit),
+					  psprintf("More than %d within a minute.", angles_mass_limit(link)),
 					  angles_approve_hint(link));
 	return false;
 }
@@ -334,13 +385,17 @@ make_write(Engine *engine, Marks *marks, Link *link, Entry *entry, RowPlan *plan
 		action->request = angles_notion_patch_page(entry->page_id, plan->n, properties);
 	else
 		action->request = angles_notion_trash_page(entry->page_id, kind == ACTION_TRASH);
-	if (kind == ACTION_PATCH && link->strict)
+	if (kind == ACTION_PATCH && link->inbound && (link->strict || plan->comes_back))
 		read_first(action, entry);
+	if (kind == ACTION_TRASH && link->inbound && !entry->approved)
+		action->base = DatumGetJsonbPCopy(JsonbPGetDatum(entry->base));
 	MemoryContextSwitchTo(old);
 
 	mark_claimed(marks, entry, kind == ACTION_PATCH ? sending_text(entry, action) : NULL);
 	if (kind == ACTION_CREATE)
 		angles_rows_add(&marks->intents, entry->link_id, entry->key);
+	if (kind == ACTION_PATCH && plan->comes_back)
+		angles_rows_add(&marks->back, entry->link_id, entry->key);
 	angles_action_ready(engine, action);
 }
 
@@ -512,15 +567,17 @@ write_marks(Engine *engine, Marks *marks)
 					 &marks->left, SPI_OK_UPDATE);
 	if (marks->back.n > 0)
 		exec_on_rows(engine, &plans[5],
-					 "UPDATE angles.pages p SET state = 'live'"
-					 " FROM unnest($1, $2) AS u (link_id, key)"
+					 "UPDATE angles.pages p SET state = 'live', pending = NULL, note = NULL,"
+					 " removed_at = NULL FROM unnest($1, $2) AS u (link_id, key)"
 					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
 					 &marks->back, SPI_OK_UPDATE);
 	if (marks->forgotten.n > 0)
 		exec_on_rows(engine, &plans[3],
-					 "DELETE FROM angles.pages p USING unnest($1, $2) AS u (link_id, key)"
+					 "UPDATE angles.pages p SET pending = NULL, note = NULL,"
+					 " state = CASE p.state WHEN 'removed' THEN 'trashed' ELSE 'left' END"
+					 " FROM unnest($1, $2) AS u (link_id, key)"
 					 " WHERE p.link_id = u.link_id AND p.key = u.key AND $3 IS NOT NULL",
-					 &marks->forgotten, SPI_OK_DELETE);
+					 &marks->forgotten, SPI_OK_UPDATE);
 	if (marks->inbound.n > 0)
 	{
 		/* the table may take now what it refused before the row changed */

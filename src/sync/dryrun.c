@@ -177,7 +177,8 @@ count_plan(Link *link, Entry *entry, DryCounts *counts)
 	RowPlan		plan = angles_plan(link, entry);
 
 	/* the guard against mass deletes holds what is above the link's limit */
-	if (plan.kind == PLAN_TRASH && !entry->approved && counts->n[PLAN_TRASH] >= link->mass_limit)
+	if (plan.kind == PLAN_TRASH && !entry->approved &&
+		counts->n[PLAN_TRASH] >= angles_mass_limit(link))
 		plan.kind = PLAN_HOLD;
 	counts->n[plan.kind]++;
 	if (plan.kind >= lengthof(names) || names[plan.kind] == NULL || counts->n_keys >= DRY_KEYS)

@@ -65,8 +65,12 @@ typedef enum PageState
 	PAGE_NONE,
 	PAGE_INTENT,				/* a create may be under way or may have happened */
 	PAGE_LIVE,
-	PAGE_TRASHED,
-	PAGE_OUT_OF_SCOPE
+	PAGE_TRASHED,				/* by this server, because its row is gone */
+	PAGE_OUT_OF_SCOPE,
+	PAGE_NEW,					/* a person made it; an apply worker makes its row */
+	PAGE_REMOVED,				/* a person removed it */
+	PAGE_RESTORED,				/* its row is gone, and a person took it out of the trash */
+	PAGE_LEFT					/* its row is gone, and it stays */
 } PageState;
 
 /* A queue entry with all that planning needs. Lives for one transaction. */
@@ -92,6 +96,8 @@ typedef struct Entry
 	Jsonb	   *base_local;
 	Jsonb	   *held;			/* properties that are not to be written now, or NULL */
 	bool		inbound_first;	/* a change made in Notion is merged before it is planned */
+	bool		edited;			/* ... or could not be so far */
+	bool		unproven;		/* the page was found by its key, and never held its row's values */
 	Jsonb	   *sending;		/* what may have reached Notion already, or NULL */
 	TimestampTz intent_at;
 	char	   *sent_key;		/* that a create in doubt was sent with, when not "key" */
@@ -130,6 +136,7 @@ typedef enum PlanKind
 typedef struct RowPlan
 {
 	PlanKind	kind;
+	bool		comes_back;		/* the page was not the row's for a while */
 	int			n;				/* properties to write */
 	int		   *columns;		/* their columns in the link */
 	char	   *message;		/* PARK: why */
@@ -154,6 +161,8 @@ typedef enum ActionKind
 	ACTION_MARK,				/* of the epoch in Notion: see mark.c */
 	ACTION_POLL,				/* of pages edited lately: see poll.c */
 	ACTION_TARGET,				/* of a page that a relation pointed to: is it there still? */
+	ACTION_SWEEP,				/* a step in finding what is gone: see sweep.c */
+	ACTION_ME,					/* which user in Notion this connection is: see newpages.c */
 	ACTION_SETUP,				/* a step in making or reading a data source */
 	ACTION_CHECK				/* a request of angles.check_notion() */
 } ActionKind;
@@ -172,7 +181,7 @@ typedef struct Action
 	List	   *sent_keys;
 	char	   *page_id;
 	NotionRequest *write;		/* PREFLIGHT: what follows unless the page was changed */
-	Jsonb	   *base;			/* ... since both agreed on this */
+	Jsonb	   *base;			/* ... since both agreed on this; TRASH: the same */
 	Jsonb	   *held;
 	Jsonb	   *sending;		/* ... but for what may be of this server's making */
 	char	   *property_id;	/* TARGET: of the relation that is empty now */
@@ -185,7 +194,7 @@ typedef struct Action
 	char	  **written_locals;
 	int32		then_link;		/* a relation was left out: come back when this row has its page */
 	char	   *then_key;
-	int			step;			/* SETUP, CHECK, MARK: which */
+	int			step;			/* SETUP, CHECK, MARK, SWEEP: which */
 	int64		epoch;			/* MARK: the one that is written */
 	uint64		call;			/* CHECK: which call asked for it */
 	AnglesNetAnswer *net;		/* what has come and is not read yet */
@@ -203,6 +212,32 @@ typedef struct MarkState
 	int64		requests;		/* those of the link when it was read last */
 	int64		due_us;			/* when it may be read next */
 } MarkState;
+
+/* How far a link's pages were listed to see which are gone. Only sweep.c reads and writes it. */
+typedef struct SweepState
+{
+	MemoryContext context;		/* of what this listing has shown; NULL while there is none */
+	struct pg_uuid_t *seen;
+	int			n_seen;
+	int			max_seen;
+	char	   *cursor;			/* where it goes on, NULL: at its begin */
+	TimestampTz from;			/* pages made before were listed; 0: from the first */
+	bool		whole;			/* it has shown all there is */
+	bool		flying;			/* a request is planned or under way */
+	bool		at_once;		/* somebody waits for the next one */
+	bool		known;			/* when the last one was is known */
+	bool		source_seen;	/* the data source is there, while rows of it seem gone */
+	bool		many;			/* more pages are missing than may go without a person */
+	bool		one_is_there;	/* ... and one of them is not, really */
+	int			asked;			/* pages that are asked for one by one, not answered yet */
+	int			failures;		/* in a row */
+	int			requests;		/* of this listing, then of the last one */
+	List	   *suspects;		/* of char *: ids of pages to ask for */
+	TimestampTz began;			/* by this server's clock */
+	int64		begun_us;
+	int64		due_us;			/* of the next request */
+	int64		seen_us;		/* when the last one began that went to its end */
+} SweepState;
 
 /* What the running worker has done for a link; the results of a run are differences of these. */
 typedef struct LinkCounts
@@ -222,6 +257,7 @@ typedef struct LinkCounts
 	int64		setup_not_before_us;	/* the next step of its setup, 0: at once */
 	bool		unreadable;		/* the alert about it is open */
 	MarkState	mark;
+	SweepState	sweep;
 	bool		poll_flying;	/* a question for changes is planned or under way */
 	bool		poll_is_whole;	/* all that this pass showed was noted */
 	int			poll_failures;	/* in a row */
@@ -272,7 +308,9 @@ typedef struct Engine
 	bool		some_wait;		/* entries wait for others: see whether they do so in a circle */
 	int64		some_wait_us;	/* since then */
 	bool		look;			/* look at log, queue and links at the next occasion */
-	int64		poll_due_us;	/* when a question for changes is due */
+	int64		poll_due_us;	/* when a question for changes, or a listing, is due */
+	char	   *bot_id;			/* the user in Notion that this connection is; NULL: not known */
+	bool		bot_asked;		/* ... a request for that is under way */
 	bool		inbox_used;		/* angles.inbox may hold something */
 	bool		inbox_waits;	/* ... that an apply worker could not take so far */
 	bool		inbox_changed;	/* this transaction put something there */
@@ -391,6 +429,18 @@ extern bool angles_claim_has_room(const Engine *engine, int priority);
 /* ---- claim.c ---- */
 
 /*
+ * So many deletions of a link's rows or pages may go through at once without a person. Needs a
+ * transaction.
+ */
+extern int	angles_mass_limit(const Link *link);
+
+/*
+ * Whether a person has let the next mass delete of the link through: that is used up with it. Needs
+ * a transaction.
+ */
+extern bool angles_mass_bypass(Link *link);
+
+/*
  * Takes entries that are due, plans them, marks them durably and puts actions on the ready lists.
  */
 extern void angles_claim(Engine *engine);
@@ -456,7 +506,7 @@ extern void angles_setup_settle(Engine *engine, Action *action);
 /* What an answer shows about pages of a link. */
 typedef struct News
 {
-	RowSet		changed;		/* keys: page ids; extras: remote, edited at, by whom */
+	RowSet		changed;		/* keys: page ids; extras: remote, edited at, by whom, kind */
 	RowSet		gone;			/* keys: page ids whose news were taken back; extras: row's key */
 } News;
 
@@ -486,6 +536,105 @@ extern void angles_inbox_retry(Engine *engine, int32 link_id, const char *key);
 extern void angles_inbox_resolve(Engine *engine, int32 link_id, const char *key,
 								 const char *decision);
 
+/* ---- newpages.c ---- */
+
+/*
+ * Notes pages that an answer shows and that belong to no row so far. Of those with an id in "ids"
+ * only where "unknown" says so. Returns false when some could not be told yet: the next answer
+ * shows them again. Needs a transaction.
+ */
+extern bool angles_new_pages(Engine *engine, Link *link, JsonbContainer *results, char **ids,
+							 const bool *unknown, News *news);
+
+/* Lets a page in state 'new' go by the key that it carries by now, where no other page has that. */
+extern void angles_new_pages_key(Link *link, JsonbContainer *page, const char *id);
+
+/* Notes the answer of an ACTION_ME. */
+extern void angles_new_pages_settle_me(Engine *engine, Action *action);
+
+/* ---- sweep.c ---- */
+
+/*
+ * Lists a link's pages where it is time, one request at a time, to see which are gone. Returns when
+ * it wants to be called again at the latest (angles_clock_mono_us()). Needs no transaction.
+ */
+extern int64 angles_sweep_step(Engine *engine, Link *link);
+
+/* Lets the link's pages be listed at once. */
+extern void angles_sweep_at_once(Engine *engine, const Link *link);
+
+/* A write says that this page is not there, or in the trash: it is asked for. */
+extern void angles_sweep_suspect(Engine *engine, const Link *link, const char *page_id);
+
+/* Asks whether the data source can be seen again; the answer ends counts->poll_flying. */
+extern void angles_sweep_look_at_source(Engine *engine, Link *link);
+
+/* Lets the next listing be due as of the time of the last one. */
+extern void angles_sweep_read(Engine *engine, const Link *link, TimestampTz swept_at);
+
+/* Whether a listing that began at that time or later has not come to its end yet. */
+extern bool angles_sweep_moves(Engine *engine, const Link *link, int64 since_us);
+
+/* Writes what the answer of a SWEEP action means. Needs a transaction. */
+extern void angles_sweep_settle(Engine *engine, Action *action);
+
+/*
+ * Notes that the data source cannot be seen (why, for people) or, NULL, that it can again. Returns
+ * false when a session has the link: later. Needs a transaction.
+ */
+extern bool angles_sweep_reachable(Engine *engine, Link *link, const char *why);
+
+/* ---- removed.c ---- */
+
+/* Pages of a link, and for each how it was removed: see the column angles.pages.removed_as. */
+typedef struct Removals
+{
+	RowSet		pages;			/* keys: page ids; extras: removed_as */
+	bool		many;			/* so many that a person decides */
+} Removals;
+
+/*
+ * Notes that people removed pages, and what becomes of their rows. What an apply worker has in hand
+ * is left for the next listing.
+ */
+extern void angles_removed(Engine *engine, const Link *link, Removals *removals);
+
+/* Pages that were removed, or trashed by this server, are shown again. */
+extern void angles_reappeared(Engine *engine, const Link *link, RowSet *page_ids);
+
+/* A person lets a held removal go through (approved), or takes it back. */
+extern void angles_removed_decided(Engine *engine, int32 link_id, const char *key, bool approved);
+
+/* Opens or closes the alert about removals that wait for a person. */
+extern void angles_removed_alert(const Link *link);
+
+/* ---- compare.c ---- */
+
+/*
+ * Notes what pages in the answer of an action, of a link with both directions, hold that is news.
+ * Needs a transaction.
+ */
+extern void angles_compare_pages(Engine *engine, Link *link, Action *action,
+								JsonbContainer *results);
+
+/*
+ * Looks at the page that a PREFLIGHT action has read. Returns true, and makes it a PATCH to be
+ * sent, when nobody changed it; else it is to be settled.
+ */
+extern bool angles_preflight(Engine *engine, Action *action);
+
+/* Notes what a PREFLIGHT action found; its row is planned again. Needs a transaction. */
+extern void angles_preflight_settle(Engine *engine, Action *action);
+
+/* Writes what the answer of a TARGET action means. Needs a transaction. */
+extern void angles_compare_settle_target(Engine *engine, Action *action);
+
+/*
+ * Whether an answer shows something else of a page than both sides agreed on, in a property that
+ * the link knows. Changes nothing.
+ */
+extern bool angles_compare_was_edited(Link *link, JsonbContainer *page, Jsonb *base);
+
 /* ---- poll.c ---- */
 
 /* Asks for changes where it is time. Needs no transaction. */
@@ -503,33 +652,29 @@ extern bool angles_poll_moves(Engine *engine, const Link *link, int64 since_us);
 /* Whether any link is asked for changes: the worker stays. */
 extern bool angles_poll_wanted(void);
 
+/* Whether the link's data source is asked for changes. */
+extern bool angles_is_polled(const Link *link);
+
+/*
+ * At most this part of the limit is for questions that nobody waits for: 1 in so many. Returns the
+ * time that so many requests take of it.
+ */
+extern int64 angles_poll_share_us(int requests, int share);
+
+/* Returns the ids (of char *) of the properties to ask for, NIL: of all. */
+extern List *angles_poll_properties(Engine *engine, const Link *link);
+
+/* Whether Notion says that it has shown all there is: a query ends after 10,000 pages. */
+extern bool angles_poll_is_complete(JsonbContainer *answer);
+
 /*
  * Takes an answer that shows nothing at all, without the database. Returns false when it has to be
  * settled.
  */
 extern bool angles_poll_take(Engine *engine, Action *action);
 
-/*
- * Notes what pages in the answer of an action, of a link with both directions, hold that is news.
- * Needs a transaction.
- */
-extern void angles_poll_compare(Engine *engine, Link *link, Action *action,
-								JsonbContainer *results);
-
 /* Notes what the answer of a POLL action shows. Needs a transaction. */
 extern void angles_poll_settle(Engine *engine, Action *action);
-
-/*
- * Looks at the page that a PREFLIGHT action has read. Returns true, and makes it a PATCH to be
- * sent, when nobody changed it; else it is to be settled.
- */
-extern bool angles_poll_preflight(Engine *engine, Action *action);
-
-/* Notes what a PREFLIGHT action found; its row is planned again. Needs a transaction. */
-extern void angles_poll_settle_preflight(Engine *engine, Action *action);
-
-/* Writes what the answer of a TARGET action means. Needs a transaction. */
-extern void angles_poll_settle_target(Engine *engine, Action *action);
 
 /*
  * From now on what is edited in the link's data source counts as change, if that was not so

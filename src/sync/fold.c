@@ -36,6 +36,7 @@ static void add_change(RowSet *set, const LogRow *row, bool bulk);
 static int	rows_of_transaction(const LogRow *rows, int n, int i);
 static void count_deletes(LogRow *rows, int n);
 static int	last_deletes(int32 link_id, LogRow **of_link, LogRow *rows, int n);
+static int	with_pages(const Link *link, LogRow **of_link, int deletes);
 static int	compare_keys(const void *a, const void *b);
 static void truncated(Engine *engine, int32 link_id);
 static void decided(Engine *engine, const LogRow *row);
@@ -158,7 +159,11 @@ count_deletes(LogRow *rows, int n)
 		Link	   *link = (Link *) lfirst(lc);
 		int			deletes = last_deletes(link->id, of_link, rows, n);
 
-		if (deletes <= link->mass_limit)
+		int			limit = deletes > 0 ? angles_mass_limit(link) : 0;
+
+		if (deletes > limit)
+			deletes = with_pages(link, of_link, deletes);
+		if (deletes <= limit || angles_mass_bypass(link))
 			continue;
 		for (int i = 0; i < deletes; i++)
 			of_link[i]->ord = -1;
@@ -195,6 +200,40 @@ last_deletes(int32 link_id, LogRow **of_link, LogRow *rows, int n)
 			(i == n_link - 1 || strcmp(of_link[i]->key, of_link[i + 1]->key) != 0))
 			of_link[deletes++] = of_link[i];
 	return deletes;
+}
+
+/*
+ * Keeps those deletions, sorted by key, whose rows have a page that Notion shows, and returns how
+ * many: what sync deleted itself has none any more.
+ */
+static int
+with_pages(const Link *link, LogRow **of_link, int deletes)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {INT4OID, TEXTARRAYOID};
+	Datum		values[2] = {Int32GetDatum(link->id)};
+	RowSet		keys = {0};
+	uint64		found;
+	int			kept = 0;
+	int			next = 0;
+
+	for (int i = 0; i < deletes; i++)
+		angles_rows_add(&keys, link->id, of_link[i]->key);
+	values[1] = angles_rows_keys(&keys);
+	found = angles_spi_exec(&plan,
+							"SELECT p.key FROM unnest($2) AS u (key) JOIN angles.pages p"
+							" ON p.link_id = $1 AND p.key = u.key"
+							" WHERE p.state IN ('live', 'intent') ORDER BY p.key COLLATE \"C\"",
+							2, types, values, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < found; i++)
+	{
+		char	   *key = angles_spi_text(i, 1, CurrentMemoryContext);
+
+		while (strcmp(of_link[next]->key, key) != 0)
+			next++;
+		of_link[kept++] = of_link[next++];
+	}
+	return kept;
 }
 
 /* By key, then in the order in which it happened, which is that of the array they point into. */
@@ -313,9 +352,10 @@ decided(Engine *engine, const LogRow *row)
 						"WITH e AS (DELETE FROM angles.queue_entries WHERE link_id = $1 AND "
 						"key = $2"
 						"  AND state = 'held' RETURNING link_id, key)"
-						" DELETE FROM angles.pages p USING e"
-						" WHERE p.link_id = e.link_id AND p.key = e.key",
-						2, types, values, NULL, SPI_OK_DELETE);
+						" UPDATE angles.pages p SET state = 'left' FROM e"
+						" WHERE p.link_id = e.link_id AND p.key = e.key AND p.state = 'live'",
+						2, types, values, NULL, SPI_OK_UPDATE);
+		angles_removed_decided(engine, row->link_id, row->key, false);
 		close_mass_delete(row->link_id);
 		return;
 	}
@@ -330,7 +370,10 @@ decided(Engine *engine, const LogRow *row)
 					3, types, values, NULL, SPI_OK_UPDATE);
 	engine->more[0] = engine->more[1] = true;
 	if (row->op == ANGLES_OP_APPROVE)
+	{
+		angles_removed_decided(engine, row->link_id, row->key, true);
 		close_mass_delete(row->link_id);
+	}
 	else
 		angles_inbox_retry(engine, row->link_id, row->key);
 }
@@ -345,7 +388,9 @@ close_mass_delete(int32 link_id)
 
 	if (angles_spi_exec(&plan,
 						"SELECT FROM angles.queue_entries WHERE link_id = $1 AND state = 'held'"
-						" LIMIT 1", 1, types, values, NULL, SPI_OK_SELECT) == 0)
+						" UNION ALL SELECT FROM angles.pages WHERE link_id = $1"
+						"  AND pending = 'held' AND removed_as = 'absent' LIMIT 1",
+						1, types, values, NULL, SPI_OK_SELECT) == 0)
 		angles_alert_close(psprintf("mass_delete:%d", link_id));
 }
 
@@ -357,7 +402,7 @@ static void
 unlinked(Engine *engine, const LogRow *row)
 {
 	static const char *const alerts[] = {
-		"link", "setup", "unreadable", "mass_delete", "killer", "poll"
+		"link", "setup", "unreadable", "mass_delete", "killer", "poll", "sweep", "removed"
 	};
 	static SPIPlanPtr gone = NULL;
 	static SPIPlanPtr compares = NULL;

@@ -23,24 +23,26 @@ angles_inbox_note(Engine *engine, const Link *link, News *news)
 	static SPIPlanPtr note = NULL;
 	static SPIPlanPtr forget = NULL;
 	static SPIPlanPtr freed = NULL;
-	Oid			types[5] = {INT4OID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
-	Datum		values[5] = {Int32GetDatum(link->id)};
+	Oid			types[6] = {INT4OID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+	TEXTARRAYOID};
+	Datum		values[6] = {Int32GetDatum(link->id)};
 	bool		all = true;
 
 	if (news->changed.n > 0)
 	{
 		values[1] = angles_rows_keys(&news->changed);
-		for (int i = 0; i < 3; i++)
+		for (int i = 0; i < 4; i++)
 			values[2 + i] = angles_rows_extra(&news->changed, i);
 		angles_spi_exec(&note,
 						"WITH u AS (SELECT id::uuid AS page_id, remote::jsonb, at::timestamptz,"
-						"   by FROM unnest($2, $3, $4, $5) AS u (id, remote, at, by)),"
+						"   by, kind"
+						"   FROM unnest($2, $3, $4, $5, $6) AS u (id, remote, at, by, kind)),"
 						" mine AS (SELECT i.page_id FROM angles.inbox i WHERE i.link_id = $1"
 						"   AND i.page_id IN (SELECT u.page_id FROM u) FOR UPDATE SKIP LOCKED)"
 						" INSERT INTO angles.inbox AS i"
-						"  (link_id, page_id, remote, edited_at, edited_by, seen_at, next_at)"
+						"  (link_id, page_id, kind, remote, edited_at, edited_by, seen_at, next_at)"
 						/* who edits again so soon is still typing */
-						" SELECT $1, u.page_id, u.remote, u.at, u.by, clock_timestamp(),"
+						" SELECT $1, u.page_id, u.kind, u.remote, u.at, u.by, clock_timestamp(),"
 						"  CASE WHEN p.applied_at > clock_timestamp() - l.settle"
 						"   THEN clock_timestamp() + l.settle END"
 						" FROM u JOIN angles.links l ON l.id = $1"
@@ -49,6 +51,8 @@ angles_inbox_note(Engine *engine, const Link *link, News *news)
 						"  OR NOT EXISTS (SELECT FROM angles.inbox b"
 						"   WHERE b.link_id = $1 AND b.page_id = u.page_id)"
 						" ON CONFLICT (link_id, page_id) DO UPDATE SET state = 'ready',"
+						"  kind = CASE WHEN i.kind IN ('make', 'unflag') THEN i.kind"
+						"   ELSE EXCLUDED.kind END,"
 						"  remote = EXCLUDED.remote, edited_at = EXCLUDED.edited_at,"
 						"  edited_by = EXCLUDED.edited_by,"
 						"  next_at = CASE WHEN i.state = 'ready' AND i.attempts = 0"
@@ -57,7 +61,7 @@ angles_inbox_note(Engine *engine, const Link *link, News *news)
 						"    * (SELECT l.settle FROM angles.links l WHERE l.id = $1)) END,"
 						"  attempts = 0, class = NULL, code = NULL, message = NULL, hint = NULL,"
 						"  parked_at = NULL",
-						5, types, values, NULL, SPI_OK_INSERT);
+						6, types, values, NULL, SPI_OK_INSERT);
 		all = SPI_processed == news->changed.n;
 		engine->inbox_used = engine->inbox_changed = true;
 	}
@@ -68,7 +72,7 @@ angles_inbox_note(Engine *engine, const Link *link, News *news)
 						"DELETE FROM angles.inbox WHERE link_id = $1 AND page_id IN"
 						" (SELECT page_id FROM angles.inbox WHERE link_id = $1"
 						/* a person's decision is not taken back with that */
-						"  AND page_id = ANY ($2::uuid[]) AND decided IS NULL"
+						"  AND page_id = ANY ($2::uuid[]) AND decided IS NULL AND kind = 'edit'"
 						"  FOR UPDATE SKIP LOCKED)",
 						2, types, values, NULL, SPI_OK_DELETE);
 		values[1] = angles_rows_extra(&news->gone, 0);
@@ -108,6 +112,9 @@ angles_inbox_done(Engine *engine, int32 link_id, const char *key, TimestampTz at
 					"   ELSE q.class END",
 					3, types, values, NULL, SPI_OK_INSERT);
 	engine->more[0] = engine->more[1] = true;
+	/* it may have been about a removed page, and wait for a person now, or no more */
+	if (angles_link_find(link_id) != NULL)
+		angles_removed_alert(angles_link_find(link_id));
 }
 
 void

@@ -182,6 +182,14 @@ carry_out(FunctionCallInfo fcinfo, LinkWish *wish, int32 before)
 	moves = is_other_place(wish, before);
 	was = angles_relink_read(moves ? 0 : before);
 	map = angles_linkmap_make(wish->relid, wish->mapping, wish->title_column, was);
+	if (strcmp(wish->on_notion_delete, "flag") == 0 && map->flag_column == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_BAD_MAPPING),
+				 errmsg("on_notion_delete => 'flag' needs a column to set"),
+				 errdetail("It is set when a person removes the row's page, and cleared when the "
+						   "page is back."),
+				 errhint("Name a boolean or timestamp column: mapping => "
+						 "'{\"deleted_at\": {\"flag\": true}}'.")));
 	rekey = angles_relink_key_changed(was, map);
 	if (rekey)
 	{
@@ -335,7 +343,6 @@ read_wish(FunctionCallInfo fcinfo, LinkWish *wish)
 	wish->dry_run = !PG_ARGISNULL(ARG_DRY_RUN) && PG_GETARG_BOOL(ARG_DRY_RUN);
 
 	one_of("direction", wish->direction, "both out in", "both out");
-	one_of("on_notion_delete", wish->on_notion_delete, "hold delete flag ignore", "hold");
 	check_policies(wish);
 	if (!PG_ARGISNULL(ARG_BODY))
 		not_built("body_column", NameStr(*PG_GETARG_NAME(ARG_BODY)));
@@ -381,14 +388,15 @@ read_changes(FunctionCallInfo fcinfo, LinkWish *wish, int32 link_id)
 	wish->direction = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5);
 	wish->conflict = PG_ARGISNULL(4)
 		? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 6) : text_arg(fcinfo, 4);
-	wish->on_notion_delete = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 7);
-	datum = PG_ARGISNULL(6)
+	wish->on_notion_delete = PG_ARGISNULL(6)
+		? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 7) : text_arg(fcinfo, 6);
+	datum = PG_ARGISNULL(7)
 		? SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 8, &isnull)
-		: PG_GETARG_DATUM(6);
+		: PG_GETARG_DATUM(7);
 	wish->settle = DatumGetIntervalP(datumCopy(datum, false, sizeof(Interval)));
-	wish->preflight = PG_ARGISNULL(7)
-		? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 9) : text_arg(fcinfo, 7);
-	wish->dry_run = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
+	wish->preflight = PG_ARGISNULL(8)
+		? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 9) : text_arg(fcinfo, 8);
+	wish->dry_run = !PG_ARGISNULL(9) && PG_GETARG_BOOL(9);
 	wish->altering = true;
 	check_policies(wish);
 }
@@ -399,6 +407,8 @@ check_policies(const LinkWish *wish)
 	one_of("conflict", wish->conflict, "newest postgres notion manual",
 		   "newest postgres notion manual");
 	one_of("on_local_delete", wish->on_local_delete, "trash hold ignore", "trash hold ignore");
+	one_of("on_notion_delete", wish->on_notion_delete, "hold delete flag ignore",
+		   "hold delete flag ignore");
 	one_of("preflight", wish->preflight, "fast strict", "fast strict");
 }
 
@@ -549,10 +559,10 @@ earlier_link(Oid relid, bool *linked)
 static int32
 write_link(const LinkWish *wish, const LinkMap *map, int32 before)
 {
-	Oid			types[16] = {OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-	TEXTOID, TEXTOID, TEXTOID, INTERVALOID, TEXTOID, TEXTARRAYOID, JSONBOID, TEXTOID};
-	Datum		values[16];
-	char		nulls[17];
+	Oid			types[17] = {OIDOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+	TEXTOID, TEXTOID, TEXTOID, INTERVALOID, TEXTOID, TEXTARRAYOID, JSONBOID, TEXTOID, TEXTOID};
+	Datum		values[17];
+	char		nulls[18];
 	const char *texts[] = {angles_worker_identity(), get_rel_name(wish->relid), wish->parent,
 		wish->data_source, wish->direction, wish->filter, wish->conflict, wish->on_local_delete,
 	wish->on_notion_delete};
@@ -573,15 +583,16 @@ write_link(const LinkWish *wish, const LinkMap *map, int32 before)
 	nulls[14] = wish->mapping ? ' ' : 'n';
 	values[15] = wish->title_column ? CStringGetTextDatum(wish->title_column) : (Datum) 0;
 	nulls[15] = wish->title_column ? ' ' : 'n';
+	values[16] = map->flag_column ? CStringGetTextDatum(map->flag_column) : (Datum) 0;
+	nulls[16] = map->flag_column ? ' ' : 'n';
 
 	/* a table that was linked before goes on with its data source and the pages it knows */
 	run_sql(before == 0
 			? "INSERT INTO angles.links (relid, owner, identity, title, parent_id, data_source_id,"
 			" direction, filter, conflict, on_local_delete, on_notion_delete, settle, preflight,"
-			" key_columns, wishes, title_column, state) VALUES ($1::regclass, $2::regrole, $3, "
-			"$4, $5::uuid, "
-			"$6::uuid, $7,"
-			" $8, $9, $10, $11, $12, $13, $14::name[], $15, $16,"
+			" key_columns, wishes, title_column, flag_column, state)"
+			" VALUES ($1::regclass, $2::regrole, $3, $4, $5::uuid, $6::uuid, $7,"
+			" $8, $9, $10, $11, $12, $13, $14::name[], $15, $16, $17,"
 			" CASE WHEN $6 IS NULL THEN 'creating' ELSE 'binding' END) RETURNING id"
 			: "UPDATE angles.links SET owner = $2::regrole, title = $4,"
 			/* an altered link of another server stays that server's until angles.adopt() */
@@ -591,11 +602,11 @@ write_link(const LinkWish *wish, const LinkMap *map, int32 before)
 			" data_source_id = COALESCE($6::uuid, data_source_id), direction = $7, filter = $8,"
 			" conflict = $9, on_local_delete = $10, on_notion_delete = $11, settle = $12,"
 			" preflight = $13, key_columns = $14::name[], wishes = $15, title_column = $16, "
-			"paused = false, pause_reason = NULL,"
+			"flag_column = $17, unreachable = NULL, paused = false, pause_reason = NULL,"
 			" push_cursor = NULL, push_done = 0, push_started_at = NULL, changed_at = now(),"
 			" state = CASE WHEN COALESCE($6::uuid, data_source_id) IS NULL THEN 'creating'"
 			"  ELSE 'binding' END WHERE relid = $1::regclass RETURNING id",
-			16, types, values, nulls,
+			17, types, values, nulls,
 			before == 0 ? SPI_OK_INSERT_RETURNING : SPI_OK_UPDATE_RETURNING);
 	return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }

@@ -47,6 +47,7 @@
 static void find_key(LinkMap *map);
 static void add_columns(LinkMap *map, Jsonb *wishes);
 static void apply_wish(MapRow *row, Jsonb *wishes, bool *named);
+static void make_flag(LinkMap *map, MapRow *row, Jsonb *wishes);
 static void check_wishes(LinkMap *map, Jsonb *wishes);
 static void add_relations(LinkMap *map);
 static void add_relation(LinkMap *map, Oid target, ArrayType *from, ArrayType *to,
@@ -260,11 +261,39 @@ add_columns(LinkMap *map, Jsonb *wishes)
 			row->remark = psprintf("left out: %s", reason);
 		}
 		apply_wish(row, wishes, &named);
+		make_flag(map, row, wishes);
 		if (row->included)
 			look_for_secrets(map, row, named);
 		map->rows = lappend(map->rows, row);
 	}
 	table_close(rel, NoLock);
+}
+
+/* The column that tells whether the row's page was removed is no property. */
+static void
+make_flag(LinkMap *map, MapRow *row, Jsonb *wishes)
+{
+	JsonbValue	wish;
+	Oid			type = getBaseType(row->c.typid);
+
+	if (wishes == NULL || !angles_json_get(&wishes->root, row->c.name, &wish) ||
+		wish.type != jbvBinary || !angles_json_get_bool(wish.val.binary.data, "flag", false))
+		return;
+	if (type != BOOLOID && type != DATEOID && type != TIMESTAMPOID && type != TIMESTAMPTZOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_BAD_MAPPING),
+				 errmsg("column \"%s\" of type %s cannot be a flag", row->c.name,
+						format_type_be(row->c.typid)),
+				 errhint("It may be a boolean, a date or a timestamp.")));
+	if (map->flag_column != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_BAD_MAPPING),
+				 errmsg("columns \"%s\" and \"%s\" are both flags", map->flag_column,
+						row->c.name),
+				 errhint("A link has one column for that.")));
+	map->flag_column = row->c.name;
+	row->included = false;
+	row->remark = "set when the row's page is removed in Notion";
 }
 
 static void

@@ -36,6 +36,7 @@ typedef struct LinkMap
 	List	   *key_names;		/* of char *: primary key columns, in order */
 	List	   *key_attnums;	/* of int */
 	List	   *rows;			/* of MapRow * */
+	char	   *flag_column;	/* set when a row's page is removed in Notion, NULL: none */
 } LinkMap;
 
 struct LinkBefore;				/* relink.h */
@@ -50,7 +51,8 @@ extern void angles_linkmap_check_table(Oid relid);
 
 /*
  * Makes the mapping. "wishes" is the argument "mapping" of link() (NULL: none): for each column
- * null (leave it out), "property name", or {"property": name, "type": type, "conflict": policy}.
+ * null (leave it out), "property name", {"property": name, "type": type, "conflict": policy}, or
+ * {"flag": true} (no property: it tells whether the row's page was removed).
  * Errors (ERRCODE_ANGLES_BAD_MAPPING) for unknown columns, unknown or impossible types, names used
  * twice. What the wishes leave open is as it was before.
  */

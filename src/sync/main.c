@@ -304,7 +304,7 @@ read_answer(Engine *engine, Action *action)
 		angles_action_free(action);
 		return;
 	}
-	if (action->kind == ACTION_PREFLIGHT && angles_poll_preflight(engine, action))
+	if (action->kind == ACTION_PREFLIGHT && angles_preflight(engine, action))
 	{
 		angles_action_ready_first(engine, action);
 		return;

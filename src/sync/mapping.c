@@ -197,7 +197,8 @@ read_links(void)
 						" marker, parent_id, database_id, data_source_id, filter, on_local_delete,"
 						" mass_limit, key_columns::text[], attrelid,"
 						" COALESCE(mark_epoch >= (SELECT since_epoch FROM angles.identity), false),"
-						" conflict, direction, preflight"
+						" conflict, direction, preflight, on_notion_delete, flag_column,"
+						" unreachable, bypass_until"
 						" FROM angles.links l LEFT JOIN angles.reconciles r ON r.link_id = l.id"
 						" WHERE state <> 'unlinked' ORDER BY l.id",
 						0, NULL, NULL, NULL, SPI_OK_SELECT);
@@ -267,6 +268,11 @@ fill_link(Link *link, uint64 row)
 	link->conflict = angles_spi_text(row, 19, memory);
 	link->inbound = strcmp(angles_spi_text(row, 20, memory), "out") != 0;
 	link->strict = link->inbound && strcmp(angles_spi_text(row, 21, memory), "strict") == 0;
+	link->on_notion_delete = angles_spi_text(row, 22, memory);
+	link->flag_column = angles_spi_text(row, 23, memory);
+	link->unreachable = angles_spi_text(row, 24, memory);
+	datum = SPI_getbinval(tuple, desc, 25, &isnull);
+	link->bypass_until = isnull ? 0 : DatumGetTimestampTz(datum);
 	datum = SPI_getbinval(tuple, desc, 17, &isnull);
 	link->by_name = !isnull && DatumGetObjectId(datum) != link->relid;
 	link->table = get_rel_name(link->relid);
@@ -552,6 +558,12 @@ build_statements(Link *link)
 	link->update_before = psprintf("UPDATE %s SET ", from);
 	link->update_after = psprintf(" FROM (SELECT $1::pg_catalog.text AS angles_key) AS angles_k"
 								  " WHERE %s", join);
+	link->one_row = psprintf("%s JOIN (SELECT $1::pg_catalog.text AS angles_key) AS angles_k"
+							 " ON %s", from, join);
+	link->delete_sql = psprintf("DELETE FROM %s USING (SELECT $1::pg_catalog.text AS angles_key)"
+								" AS angles_k WHERE %s", from, join);
+	link->insert_into = psprintf("INSERT INTO %s AS t",
+								 quote_qualified_identifier(link->schema, link->table));
 	link->scan_sql = scan_statement(link, from, true);
 	if (link->filter)
 		link->scan_all_sql = scan_statement(link, from, false);

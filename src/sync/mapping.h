@@ -58,6 +58,10 @@ typedef struct Link
 	char	   *data_source_id;
 	char	   *filter;
 	char	   *on_local_delete;
+	char	   *on_notion_delete;
+	char	   *flag_column;	/* set in the row of a removed page, NULL: none */
+	char	   *unreachable;	/* why Notion does not show its data source now, or NULL */
+	TimestampTz bypass_until;	/* the next mass delete before this goes through; 0: none does */
 	char	   *conflict;		/* who wins when both sides changed a value */
 	bool		inbound;		/* changes in Notion go into the table */
 	bool		strict;			/* a page is read before it is written */
@@ -72,6 +76,9 @@ typedef struct Link
 	char	   *lock_sql;		/* the same, and locks the rows that nobody else has locked */
 	char	   *update_before;	/* UPDATE table SET ... FROM, WHERE the key is $1 text */
 	char	   *update_after;
+	char	   *one_row;		/* what follows FROM for the row, as t, whose key is $1 text */
+	char	   *delete_sql;		/* deletes that row */
+	char	   *insert_into;	/* INSERT INTO table */
 	char	   *scan_sql;		/* keys in order: $1 text (after this one or NULL), $2 limit */
 	char	   *scan_all_sql;	/* the same without the filter, NULL without a filter */
 	SPIPlanPtr	load_plan;
@@ -96,7 +103,10 @@ extern uint64 angles_links_version(void);
 /* Returns the link of this id among angles_links(), or NULL. */
 extern Link *angles_link_find(int32 id);
 
-/* Returns true when requests may be sent for the link: active enough, not paused, not fenced. */
+/*
+ * Returns true when requests may be sent for the link: active enough, not paused, not fenced. While
+ * its data source is unreachable only questions are.
+ */
 extern bool angles_link_sends(const Link *link);
 
 /* Returns whether the role is there and may log in. */

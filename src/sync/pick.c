@@ -20,7 +20,8 @@
 	" q.state = 'verifying', q.deleted, p.sent_key," \
 	" EXISTS (SELECT FROM angles.pages d WHERE d.link_id = q.link_id AND d.sent_key = q.key" \
 	"  AND d.key <> q.key), q.tid, q.class = '" ENTRY_LOOKED_ONCE "', q.decision = 'hold'" \
-	", p.held, i.state, i.remote, i.parked_at < q.changed_at, q.sending"
+	", p.held, i.state, i.remote, i.parked_at < q.changed_at, q.sending" \
+	", p.synced_at IS NULL AND p.applied_at IS NULL"
 
 /*
  * What people changed in Notion about the page; nothing is looked up while $5 says that there is
@@ -142,7 +143,8 @@ sending_links(Engine *engine, int *n)
 	{
 		Link	   *link = (Link *) lfirst(lc);
 
-		if (angles_link_sends(link) && angles_mark_allows(engine, link))
+		if (angles_link_sends(link) && link->unreachable == NULL &&
+			angles_mark_allows(engine, link))
 			ids[(*n)++] = Int32GetDatum(link->id);
 	}
 	return PointerGetDatum(construct_array(ids, *n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
@@ -189,6 +191,7 @@ take_entry(uint64 row, int64 *seq)
 	entry->held = isnull ? NULL : DatumGetJsonbPCopy(datum);
 	datum = SPI_getbinval(tuple, desc, 26, &isnull);
 	entry->sending = isnull ? NULL : DatumGetJsonbPCopy(datum);
+	entry->unproven = DatumGetBool(SPI_getbinval(tuple, desc, 27, &isnull));
 	take_inbox(entry, row);
 	return entry;
 }
@@ -208,6 +211,7 @@ take_inbox(Entry *entry, uint64 row)
 
 	if (state == NULL)
 		return;
+	entry->edited = true;
 	entry->inbound_first = strcmp(state, "ready") == 0 ||
 		DatumGetBool(SPI_getbinval(tuple, desc, 25, &isnull));
 	remote = SPI_getbinval(tuple, desc, 24, &isnull);
@@ -221,13 +225,14 @@ take_inbox(Entry *entry, uint64 row)
 PageState
 angles_page_state(const char *state)
 {
-	if (state == NULL || state[0] == '\0')
-		return PAGE_NONE;
-	if (strcmp(state, "intent") == 0)
-		return PAGE_INTENT;
-	if (strcmp(state, "live") == 0)
-		return PAGE_LIVE;
-	return strcmp(state, "trashed") == 0 ? PAGE_TRASHED : PAGE_OUT_OF_SCOPE;
+	static const char *const names[] = {
+		"", "intent", "live", "trashed", "out_of_scope", "new", "removed", "restored", "left"
+	};
+
+	for (int i = 0; i < lengthof(names); i++)
+		if (strcmp(state ? state : "", names[i]) == 0)
+			return (PageState) i;
+	elog(ERROR, "there is no state \"%s\" of a page", state);
 }
 
 /* Only of links that may send: an entry of a paused one is due whenever that link goes on. */

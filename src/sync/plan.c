@@ -14,7 +14,6 @@
 static RowPlan plan_absent(const Link *link, const Entry *entry);
 static RowPlan plan_present(const Link *link, const Entry *entry);
 static bool column_changed(const SyncColumn *column, const Entry *entry, const char *local);
-static bool is_empty(const char *canon);
 static bool same_as(const Jsonb *object, const char *property_id, const char *canon, bool *known);
 
 RowPlan
@@ -31,6 +30,12 @@ angles_plan(const Link *link, const Entry *entry)
 		plan.message = entry->unreadable;
 		plan.hint = "Correct the row with UPDATE, and it is sent by itself; or correct the filter "
 			"with angles.alter_link(), then call angles.retry().";
+		return plan;
+	}
+	/* a page that a person removed is not written; when it is back, all of the row is compared */
+	if (entry->page_state == PAGE_REMOVED || entry->page_state == PAGE_NEW)
+	{
+		plan.kind = PLAN_FORGET;
 		return plan;
 	}
 	if (!entry->found)
@@ -53,7 +58,11 @@ plan_absent(const Link *link, const Entry *entry)
 	 */
 	if (entry->page_state != PAGE_LIVE)
 		return plan;
-	if (entry->approved || strcmp(link->on_local_delete, "trash") == 0)
+	if (entry->approved)
+		plan.kind = PLAN_TRASH;
+	else if (entry->edited || (entry->unproven && !entry->deleted))
+		plan.kind = PLAN_HOLD;
+	else if (strcmp(link->on_local_delete, "trash") == 0)
 		plan.kind = PLAN_TRASH;
 	else if (strcmp(link->on_local_delete, "hold") == 0)
 		plan.kind = PLAN_HOLD;
@@ -97,12 +106,14 @@ plan_present(const Link *link, const Entry *entry)
 		if (entry->local[i] == NULL)
 			continue;
 		/* nothing is gained by writing an empty property into a new page */
-		if (creating ? column->is_key || !is_empty(entry->local[i])
+		if (creating ? column->is_key || !angles_codec_is_empty(entry->local[i])
 			: column_changed(column, entry, entry->local[i]) ||
 			/* Notion may hold another value than the last one it acknowledged */
 			angles_claim_was_sent(entry->sending, column->c.property_id, NULL))
 			plan.columns[plan.n++] = i;
 	}
+	/* nobody looked at the page while it was not the row's: a person may have changed it */
+	plan.comes_back = !creating && entry->page_state != PAGE_LIVE;
 	if (entry->missing_key != NULL && entry->missing_will_come)
 		plan.kind = PLAN_WAIT;
 	else if (creating)
@@ -129,14 +140,7 @@ column_changed(const SyncColumn *column, const Entry *entry, const char *local)
 	if (same_as(entry->base, column->c.property_id, local, &known))
 		return false;
 	/* a property that the base does not know was never written: empty there */
-	return known || !is_empty(local);
-}
-
-/* What a new page holds anyway. */
-static bool
-is_empty(const char *canon)
-{
-	return strcmp(canon, "null") == 0 || strcmp(canon, "[]") == 0 || strcmp(canon, "false") == 0;
+	return known || !angles_codec_is_empty(local);
 }
 
 /* Returns whether object's member is the canonical value; *known: whether it has that member. */

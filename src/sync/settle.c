@@ -15,44 +15,29 @@
 #include "core/json.h"
 #include "core/txn.h"
 #include "sync/engine.h"
+#include "sync/outcome.h"
 #include "worker/worker.h"
 
-/* What write_pages() writes. */
-#define PAGE_ROWS "unnest($1, $2, $3, $4, $5, $6, $7)" \
-	" AS u (link_id, key, page_id, base, base_local, edited, state)"
-
-/*
- * A transient failure of one row is reported in its entry from the first time, as an alert never.
- */
-typedef struct Outcome
-{
-	RowSet		pages;			/* extras: page id, base, base_local or null, last edited, state */
-	RowSet		done;			/* entries whose work is finished; extras: then link, then key */
-	RowSet		again;			/* entries to plan again at once */
-	RowSet		later;			/* extras: state, next_at, class, code, message, hint */
-	RowSet		looked;			/* pages that a look-up did not find; they stay in doubt */
-	RowSet		absent;			/* pages that surely do not exist: may be created again */
-} Outcome;
+/* So many times it is found out why a page is not there before its row is parked. */
+#define ASK_BEFORE_PARKING 5
 
 static void settle_one(Engine *engine, Outcome *out, Action *action);
 static void settle_done(Engine *engine, Outcome *out, Action *action);
 static void settle_lookup(Engine *engine, Outcome *out, Action *action);
 static void settle_failure(Engine *engine, Outcome *out, Action *action);
 static void adopt_page(Outcome *out, Link *link, const char *key, JsonbContainer *page);
+static void take_out_again(Engine *engine, Outcome *out, Action *trashed);
+static bool ask_before_parking(Engine *engine, Link *link, Action *action);
 static void page_row(Outcome *out, Link *link, Action *action, JsonbContainer *page);
 static char *edit_time(JsonbContainer *page);
+static void free_page(const char *page_id, int32 link_id);
 static bool page_is_taken(const char *page_id, int32 link_id, const char *key);
 static char *found_key(Link *link, JsonbContainer *page);
+static void not_there(Engine *engine, Outcome *out, Action *action, const char *key,
+					  int64 delay_us);
+static void trashed_row(Outcome *out, const Action *action);
 static void later(Outcome *out, int32 link_id, const char *key, const char *state, int64 delay_us,
 				  const char *class, const NotionAnswer *answer, const char *hint);
-static void write_outcome(Engine *engine, Outcome *out);
-static void write_absent(Outcome *out);
-static void free_children(const RowSet *parents);
-static void write_done(Engine *engine, Outcome *out);
-static void write_again(Engine *engine, Outcome *out);
-static void write_later(Engine *engine, Outcome *out);
-static void write_pages(RowSet *pages);
-static void write_looked(Engine *engine, Outcome *out);
 
 void
 angles_settle(Engine *engine)
@@ -72,11 +57,15 @@ angles_settle(Engine *engine)
 			angles_mark_settle(engine, action);
 		else if (action->kind == ACTION_POLL)
 			angles_poll_settle(engine, action);
+		else if (action->kind == ACTION_SWEEP)
+			angles_sweep_settle(engine, action);
+		else if (action->kind == ACTION_ME)
+			angles_new_pages_settle_me(engine, action);
 		else if (action->kind == ACTION_TARGET)
-			angles_poll_settle_target(engine, action);
+			angles_compare_settle_target(engine, action);
 		else if (action->kind == ACTION_PREFLIGHT && action->answer->verdict == NOTION_DONE)
 		{
-			angles_poll_settle_preflight(engine, action);
+			angles_preflight_settle(engine, action);
 			if (angles_link_find(action->link_id) != NULL)
 				angles_rows_add(&out.again, action->link_id, action->key);
 		}
@@ -88,7 +77,7 @@ angles_settle(Engine *engine)
 		angles_keep_sending(engine);
 		if (i == n_done - 1 || (i + 1) % ENGINE_PART == 0)
 		{
-			write_outcome(engine, &out);
+			angles_outcome_write(engine, &out);
 			MemSet(&out, 0, sizeof(out));
 		}
 	}
@@ -148,6 +137,12 @@ settle_done(Engine *engine, Outcome *out, Action *action)
 			counts->restored++;
 			break;
 	}
+	if (action->kind == ACTION_TRASH && action->base != NULL &&
+		angles_compare_was_edited(link, page, action->base))
+	{
+		take_out_again(engine, out, action);
+		return;
+	}
 	page_row(out, link, action, page);
 	if (action->kind == ACTION_RESTORE)
 	{
@@ -162,6 +157,27 @@ settle_done(Engine *engine, Outcome *out, Action *action)
 		angles_rows_text(&out->done, 0, psprintf("%d", action->then_link));
 		angles_rows_text(&out->done, 1, action->then_key);
 	}
+}
+
+/*
+ * A person has edited the page since both sides agreed, and nobody knew when it was trashed: it is
+ * taken out again, and somebody decides.
+ */
+static void
+take_out_again(Engine *engine, Outcome *out, Action *trashed)
+{
+	Action	   *action = angles_action_make(engine, ACTION_RESTORE, trashed->link_id);
+	MemoryContext old = MemoryContextSwitchTo(action->context);
+
+	action->key = pstrdup(trashed->key);
+	action->page_id = pstrdup(trashed->page_id);
+	action->request = angles_notion_trash_page(trashed->page_id, false);
+	MemoryContextSwitchTo(old);
+	angles_action_ready(engine, action);
+	angles_rows_add(&out->later, trashed->link_id, trashed->key);
+	angles_rows_text(&out->later, 0, "held");
+	angles_rows_text(&out->later, 2, "delete");
+	angles_rows_text(&out->later, 4, "deleted here, and its page was edited in Notion");
 }
 
 /*
@@ -294,11 +310,35 @@ angles_settle_known_page(Engine *engine, Link *link, JsonbContainer *page)
 		/* made for a row that has another key by now */
 		key = angles_spi_text(0, 1, CurrentMemoryContext);
 	}
+	else if (link->inbound)
+		return;
+	free_page(angles_json_get_text(page, "id"), link->id);
 	if (page_is_taken(angles_json_get_text(page, "id"), link->id, key))
 		return;
 	adopt_page(&out, link, key, page);
+	/* nobody has seen its row: without one it is nothing to be trashed without a word */
+	if (n == 0)
+		angles_rows_text(&out.pages, 4, "unproven");
 	angles_counts(engine, link->id)->adopted++;
-	write_outcome(engine, &out);
+	angles_outcome_write(engine, &out);
+}
+
+/* A table that is linked no more does not keep its pages from another one. */
+static void
+free_page(const char *page_id, int32 link_id)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {TEXTOID, INT4OID};
+	Datum		values[2];
+
+	if (page_id == NULL || angles_notion_parse_id(page_id) == NULL)
+		return;
+	values[0] = CStringGetTextDatum(page_id);
+	values[1] = Int32GetDatum(link_id);
+	angles_spi_exec(&plan,
+					"DELETE FROM angles.pages p USING angles.links l WHERE p.page_id = $1::uuid"
+					" AND p.link_id <> $2 AND l.id = p.link_id AND l.state = 'unlinked'",
+					2, types, values, NULL, SPI_OK_DELETE);
 }
 
 /*
@@ -435,33 +475,8 @@ settle_failure(Engine *engine, Outcome *out, Action *action)
 				later(out, link->id, key, "retry", delay, "transient", answer, NULL);
 				break;
 			case NOTION_TRASHED:
-				/* trashing what is in the trash is no failure */
-				if (action->kind == ACTION_TRASH)
-				{
-					angles_rows_add(&out->pages, link->id, key);
-					angles_rows_text(&out->pages, 0, action->page_id);
-					angles_rows_text(&out->pages, 1, "{}");
-					angles_rows_text(&out->pages, 4, "trashed");
-					angles_rows_add(&out->done, link->id, key);
-					break;
-				}
-				later(out, link->id, key, "parked", 0, "permanent", answer,
-					  "The page is in Notion's trash. Restore it there, then call "
-					  "angles.retry(), or "
-					  "delete the row.");
-				break;
 			case NOTION_GONE:
-				if (action->kind == ACTION_FETCH)
-				{
-					later(out, link->id, key, "verifying", delay, "transient", answer, NULL);
-					break;
-				}
-				if (action->kind == ACTION_CREATE)
-					angles_rows_add(&out->absent, link->id, key);
-				later(out, link->id, key, "parked", 0, "permanent", answer,
-					  "The page or the data source is gone, or no longer shared with the "
-					  "connection. "
-					  "Share it again, then call angles.retry().");
+				not_there(engine, out, action, key, delay);
 				break;
 			default:
 				if (action->kind == ACTION_CREATE)
@@ -479,8 +494,70 @@ settle_failure(Engine *engine, Outcome *out, Action *action)
 		}
 	}
 	if (answer->verdict == NOTION_REFUSED || answer->verdict == NOTION_SCHEMA ||
-		answer->verdict == NOTION_FORBIDDEN || answer->verdict == NOTION_GONE)
+		answer->verdict == NOTION_FORBIDDEN)
 		angles_counts(engine, link->id)->parked += list_length(keys);
+}
+
+/* What was to be written is in the trash, or gone, or not shared any more. */
+static void
+not_there(Engine *engine, Outcome *out, Action *action, const char *key, int64 delay_us)
+{
+	Link	   *link = angles_link_find(action->link_id);
+	bool		gone = action->answer->verdict == NOTION_GONE;
+
+	if (action->kind == ACTION_FETCH)
+	{
+		later(out, link->id, key, "verifying", delay_us, "transient", action->answer, NULL);
+		return;
+	}
+	if (action->kind == ACTION_CREATE)
+		angles_rows_add(&out->absent, link->id, key);
+	if (action->kind == ACTION_TRASH)
+		trashed_row(out, action);
+	else if (action->kind == ACTION_RESTORE && gone)
+	{
+		/* purged: the row gets a new page */
+		angles_rows_add(&out->purged, link->id, key);
+		angles_rows_add(&out->again, link->id, key);
+	}
+	else if (ask_before_parking(engine, link, action))
+		later(out, link->id, key, "retry", delay_us, "transient", action->answer, NULL);
+	else
+	{
+		angles_counts(engine, link->id)->parked++;
+		later(out, link->id, key, "parked", 0, "permanent", action->answer,
+			  gone ? "The page or the data source is gone, or no longer shared with the "
+			  "connection. Share it again, then call angles.retry()."
+			  : "The page is in Notion's trash. Restore it there, then call angles.retry(), or "
+			  "delete the row.");
+	}
+}
+
+/* The page is in the trash, or gone, as it should be. */
+static void
+trashed_row(Outcome *out, const Action *action)
+{
+	angles_rows_add(&out->pages, action->link_id, action->key);
+	angles_rows_text(&out->pages, 0, action->page_id);
+	angles_rows_text(&out->pages, 1, "{}");
+	angles_rows_text(&out->pages, 4, "trashed");
+	angles_rows_add(&out->done, action->link_id, action->key);
+}
+
+/*
+ * A page that is gone, or in the trash, or a data source that is: that is found out, and tells what
+ * becomes of the row. Returns false when it was tried in vain.
+ */
+static bool
+ask_before_parking(Engine *engine, Link *link, Action *action)
+{
+	if (!angles_is_polled(link) || action->attempts >= ASK_BEFORE_PARKING)
+		return false;
+	if (action->page_id != NULL)
+		angles_sweep_suspect(engine, link, action->page_id);
+	else
+		angles_poll_at_once(engine, link);
+	return true;
 }
 
 static void
@@ -497,258 +574,4 @@ later(Outcome *out, int32 link_id, const char *key, const char *state, int64 del
 	angles_rows_text(rows, 3, answer->code);
 	angles_rows_text(rows, 4, answer->message);
 	angles_rows_text(rows, 5, hint);
-}
-
-/* ---- writing ---- */
-
-static void
-write_outcome(Engine *engine, Outcome *out)
-{
-	write_pages(&out->pages);
-	angles_keep_sending(engine);
-	write_absent(out);
-	write_done(engine, out);
-	angles_keep_sending(engine);
-	write_again(engine, out);
-	write_looked(engine, out);
-	write_later(engine, out);
-}
-
-/* Creates that surely never happened leave no doubt behind. */
-static void
-write_absent(Outcome *out)
-{
-	static SPIPlanPtr absent = NULL;
-	Oid			types[2] = {INT4ARRAYOID, TEXTARRAYOID};
-	Datum		values[2];
-
-	if (out->absent.n == 0)
-		return;
-	values[0] = angles_rows_links(&out->absent);
-	values[1] = angles_rows_keys(&out->absent);
-	angles_spi_exec(&absent,
-					"DELETE FROM angles.pages p USING unnest($1, $2) AS u (link_id, key)"
-					" WHERE p.link_id = u.link_id AND p.key = u.key AND p.state = 'intent'",
-					2, types, values, NULL, SPI_OK_DELETE);
-}
-
-/*
- * Rows that waited for these are planned again: the page is there now, or it will not come and they
- * go without that relation.
- */
-static void
-free_children(const RowSet *parents)
-{
-	static SPIPlanPtr plan = NULL;
-	Oid			types[2] = {INT4ARRAYOID, TEXTARRAYOID};
-	Datum		values[2] = {angles_rows_links(parents), angles_rows_keys(parents)};
-
-	angles_spi_exec(&plan,
-					"UPDATE angles.queue_entries q SET state = 'ready',"
-					" seq = nextval('angles.queue_seq'), waits_for_link = NULL,"
-					" waits_for_key = NULL, class = NULL, message = NULL"
-					" FROM unnest($1, $2) AS u (link_id, key)"
-					" WHERE q.state = 'waiting' AND q.waits_for_link = u.link_id"
-					" AND q.waits_for_key = u.key",
-					2, types, values, NULL, SPI_OK_UPDATE);
-}
-
-/* What is acknowledged leaves the queue, unless it changed meanwhile or has a relation to add. */
-static void
-write_done(Engine *engine, Outcome *out)
-{
-	static SPIPlanPtr done = NULL;
-	static SPIPlanPtr unfinished = NULL;
-	Oid			types[5] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID};
-	Datum		values[5];
-
-	if (out->done.n == 0)
-		return;
-	values[0] = angles_rows_links(&out->done);
-	values[1] = angles_rows_keys(&out->done);
-	values[2] = angles_rows_extra(&out->done, 0);
-	values[3] = angles_rows_extra(&out->done, 1);
-	values[4] = Int64GetDatum(engine->generation);
-
-	angles_spi_exec(&done,
-					"DELETE FROM angles.queue_entries q"
-					" USING unnest($1, $2, $3, $4) AS d (link_id, key, then_link, then_key)"
-					" WHERE q.link_id = d.link_id AND q.key = d.key AND q.state = 'claimed'"
-					" AND q.generation = $5 AND q.version = q.claimed_version"
-					" AND d.then_key IS NULL",
-					5, types, values, NULL, SPI_OK_DELETE);
-	/* changed again while it was under way, or a relation is still open: not finished */
-	if (SPI_processed < out->done.n)
-	{
-		angles_spi_exec(&unfinished,
-						"UPDATE angles.queue_entries q SET"
-						"  state = CASE WHEN d.then_key IS NULL OR q.version <> q.claimed_version"
-						"   OR EXISTS (SELECT FROM angles.pages p"
-						"    WHERE p.link_id = d.then_link::int4 AND p.key = d.then_key"
-						"    AND p.state = 'live')"
-						"   THEN 'ready' ELSE 'waiting' END,"
-						"  waits_for_link = d.then_link::int4, waits_for_key = d.then_key,"
-						"  message = CASE WHEN d.then_key IS NOT NULL THEN " OPEN_RELATION " END,"
-						"  class = CASE WHEN d.then_key IS NOT NULL THEN 'relation' END,"
-						"  decision = CASE q.decision WHEN 'hold' THEN 'hold' END,"
-						"  seq = nextval('angles.queue_seq'), attempts = 0, crashes = 0,"
-						"  sending = NULL, generation = NULL, claimed_version = NULL"
-						" FROM unnest($1, $2, $3, $4) AS d (link_id, key, then_link, then_key)"
-						" WHERE q.link_id = d.link_id AND q.key = d.key"
-						" AND q.state = 'claimed' AND q.generation = $5",
-						5, types, values, NULL, SPI_OK_UPDATE);
-	}
-	angles_keep_sending(engine);
-	free_children(&out->done);
-	engine->more[0] = engine->more[1] = true;
-}
-
-static void
-write_again(Engine *engine, Outcome *out)
-{
-	static SPIPlanPtr again = NULL;
-	Oid			types[3] = {INT4ARRAYOID, TEXTARRAYOID, INT8OID};
-	Datum		values[3];
-
-	if (out->again.n == 0)
-		return;
-	values[0] = angles_rows_links(&out->again);
-	values[1] = angles_rows_keys(&out->again);
-	values[2] = Int64GetDatum(engine->generation);
-	angles_spi_exec(&again,
-					"UPDATE angles.queue_entries q SET state = 'ready', generation = NULL,"
-					" claimed_version = NULL, seq = nextval('angles.queue_seq'), attempts = 0"
-					" FROM unnest($1, $2) AS u (link_id, key)"
-					" WHERE q.link_id = u.link_id AND q.key = u.key AND q.state = 'claimed'"
-					" AND q.generation = $3",
-					3, types, values, NULL, SPI_OK_UPDATE);
-	engine->more[0] = engine->more[1] = true;
-}
-
-static void
-write_later(Engine *engine, Outcome *out)
-{
-	static SPIPlanPtr later_plan = NULL;
-	Oid			types[9] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-	TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8OID};
-	Datum		values[9];
-
-	if (out->later.n == 0)
-		return;
-	values[0] = angles_rows_links(&out->later);
-	values[1] = angles_rows_keys(&out->later);
-	for (int i = 0; i < 6; i++)
-		values[2 + i] = angles_rows_extra(&out->later, i);
-	values[8] = Int64GetDatum(engine->generation);
-
-	/* what was changed while it was refused deserves another try before it is set aside */
-	angles_spi_exec(&later_plan,
-					"UPDATE angles.queue_entries q SET"
-					" state = CASE WHEN u.state = 'parked' AND q.version <> q.claimed_version"
-					"  THEN 'ready' ELSE u.state END,"
-					" seq = nextval('angles.queue_seq'), next_at = u.next_at::timestamptz,"
-					" class = u.class, code = u.code, message = u.message, hint = u.hint,"
-					" attempts = q.attempts + 1, generation = NULL, claimed_version = NULL,"
-					" parked_at = CASE WHEN u.state = 'parked'"
-					"  AND q.version = q.claimed_version THEN clock_timestamp() END"
-					" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)"
-					"  AS u (link_id, key, state, next_at, class, code, message, hint)"
-					" WHERE q.link_id = u.link_id AND q.key = u.key AND q.state = 'claimed'"
-					" AND q.generation = $9",
-					9, types, values, NULL, SPI_OK_UPDATE);
-	free_children(&out->later);
-	engine->more[0] = engine->more[1] = true;
-	engine->next_due = angles_clock_now();
-}
-
-static void
-write_pages(RowSet *pages)
-{
-	static SPIPlanPtr known = NULL;
-	static SPIPlanPtr fresh = NULL;
-	Oid			types[7] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-	TEXTARRAYOID, TEXTARRAYOID};
-	Datum		values[7];
-
-	if (pages->n == 0)
-		return;
-	values[0] = angles_rows_links(pages);
-	values[1] = angles_rows_keys(pages);
-	for (int i = 0; i < 5; i++)
-		values[2 + i] = angles_rows_extra(pages, i);
-	/*
-	 * What was sent for has its row, and to update that costs half of what "on conflict" does. Most
-	 * pages keep no other form of what was sent.
-	 */
-	angles_spi_exec(&known,
-					"UPDATE angles.pages p SET page_id = u.page_id::uuid,"
-					"  base = CASE p.base WHEN '{}' THEN u.base::jsonb"
-					"   ELSE p.base || u.base::jsonb END,"
-					"  base_local = CASE p.base_local"
-					"   WHEN '{}' THEN COALESCE(u.base_local::jsonb, '{}')"
-					"   ELSE (p.base_local - ARRAY(SELECT jsonb_object_keys(u.base::jsonb)))"
-					"    || COALESCE(u.base_local::jsonb, '{}') END,"
-					"  state = u.state, intent_at = NULL, lookups = 0, sent_key = NULL,"
-					"  last_edited = COALESCE(u.edited::timestamptz, p.last_edited),"
-					"  synced_at = clock_timestamp()"
-					" FROM " PAGE_ROWS
-					" WHERE p.link_id = u.link_id AND p.key = u.key",
-					7, types, values, NULL, SPI_OK_UPDATE);
-	if (SPI_processed == pages->n)
-		return;
-	angles_spi_exec(&fresh,
-					"INSERT INTO angles.pages"
-					" (link_id, key, page_id, base, base_local, last_edited, state, synced_at)"
-					" SELECT u.link_id, u.key, u.page_id::uuid, u.base::jsonb,"
-					"  COALESCE(u.base_local::jsonb, '{}'), u.edited::timestamptz, u.state,"
-					"  clock_timestamp()"
-					" FROM " PAGE_ROWS
-					" ON CONFLICT (link_id, key) DO NOTHING",
-					7, types, values, NULL, SPI_OK_INSERT);
-}
-
-/*
- * A page that was not found may only not be visible yet. It is looked for again; the row may be
- * created again only after at least two look-ups of which the last began after the window.
- */
-static void
-write_looked(Engine *engine, Outcome *out)
-{
-	static SPIPlanPtr plan = NULL;
-	static SPIPlanPtr give_up = NULL;
-	Oid			types[4] = {INT4ARRAYOID, TEXTARRAYOID, INT8OID, TIMESTAMPTZOID};
-	Datum		values[4];
-	int64		window = (int64) angles_guc_notion_verify_window * 1000;
-
-	if (out->looked.n == 0)
-		return;
-	values[0] = angles_rows_links(&out->looked);
-	values[1] = angles_rows_keys(&out->looked);
-	values[2] = Int64GetDatum(window);
-	values[3] = TimestampTzGetDatum(angles_clock_now());
-	angles_spi_exec(&plan,
-					"WITH looked AS (UPDATE angles.pages p SET lookups = lookups + 1"
-					"  FROM unnest($1, $2) AS u (link_id, key)"
-					"  WHERE p.link_id = u.link_id AND p.key = u.key AND p.state = 'intent'"
-					"  RETURNING p.link_id, p.key, p.intent_at)"
-					" UPDATE angles.queue_entries q SET state = 'verifying', class = 'transient',"
-					" message = 'its page may have been made; looking for it by key',"
-					" next_at = LEAST($4 + $3 / 3 * interval '1 microsecond',"
-					"  GREATEST(l.intent_at + $3 * interval '1 microsecond',"
-					"   $4 + interval '100 milliseconds')),"
-					" generation = NULL, claimed_version = NULL"
-					" FROM looked l WHERE q.link_id = l.link_id AND q.key = l.key",
-					4, types, values, NULL, SPI_OK_UPDATE);
-	angles_spi_exec(&give_up,
-					"WITH never AS (DELETE FROM angles.pages p"
-					"  USING unnest($1, $2) AS u (link_id, key)"
-					"  WHERE p.link_id = u.link_id AND p.key = u.key AND p.state = 'intent'"
-					"  AND p.lookups >= 2 AND p.intent_at + $3 * interval '1 microsecond' <= $4"
-					"  RETURNING p.link_id, p.key)"
-					" UPDATE angles.queue_entries q SET state = 'ready', next_at = NULL,"
-					" message = NULL, class = NULL, seq = nextval('angles.queue_seq')"
-					" FROM never n WHERE q.link_id = n.link_id AND q.key = n.key",
-					4, types, values, NULL, SPI_OK_UPDATE);
-	engine->more[0] = engine->more[1] = true;
-	engine->next_due = angles_clock_now();
 }

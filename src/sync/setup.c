@@ -616,7 +616,7 @@ settle_schema(Engine *engine, Link *link, Action *action)
 						  link->key_column->c.property_name), NULL);
 	else
 		follow(engine, link, STEP_LIST_PAGES,
-			   angles_notion_list_pages(link->data_source_id, NULL));
+			   angles_notion_list_pages(link->data_source_id, NULL, NULL, NIL));
 }
 
 static void
@@ -633,7 +633,10 @@ forget_property(Link *link, AnglesColumn *column)
 					2, types, values, NULL, SPI_OK_UPDATE);
 }
 
-/* Pages that carry a key are the rows' from now on: a link made anew makes no page twice. */
+/*
+ * Pages that carry a key are the rows' from now on: a link made anew makes no page twice. Where
+ * changes go both ways they are compared with their rows before, and pages without a row get one.
+ */
 static void
 settle_pages(Engine *engine, Link *link, Action *action)
 {
@@ -649,13 +652,13 @@ settle_pages(Engine *engine, Link *link, Action *action)
 		if (page != NULL)
 			angles_settle_known_page(engine, link, page);
 	}
-	/* what was changed there while nobody asked, for instance before a dump was restored */
+	/* also what was changed there while nobody asked, for instance before a dump was restored */
 	if (link->inbound && n > 0)
-		angles_poll_compare(engine, link, action, results);
+		angles_compare_pages(engine, link, action, results);
 	if (angles_json_get_bool(answer, "has_more", false) && cursor != NULL)
 	{
 		follow(engine, link, STEP_LIST_PAGES,
-			   angles_notion_list_pages(link->data_source_id, cursor));
+			   angles_notion_list_pages(link->data_source_id, NULL, cursor, NIL));
 		return;
 	}
 	set_link(link, "state = 'pushing', push_cursor = NULL, push_done = 0", NULL, NULL);

@@ -20,7 +20,7 @@ const STATUS_TEXT = {
   529: ['service_overload', 'Notion is overloaded, please try again later.'],
 };
 const WORDS = new Set(['429', '502html', '503_committed', 'reset_before', 'reset_after', 'delay', 'truncate', 'redirect',
-  'html200', 'stall', 'slow', 'edit', ...Object.keys(STATUS_TEXT)]);
+  'html200', 'stall', 'slow', 'edit', 'empty', ...Object.keys(STATUS_TEXT)]);
 // Actions whose request takes effect unless the rule says `commit: false`.
 const COMMITTED = new Set(['503_committed', 'reset_after', 'truncate', 'slow', 'delay', 'edit']);
 

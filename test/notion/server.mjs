@@ -362,6 +362,12 @@ function planAnswer(x, rule, done) {
       const answer = done ?? perform(x);
       return { status: answer.status, send: () => send(x, answer) };
     }
+    case 'empty': {
+      const answer = perform(x);
+      const list = { ...JSON.parse(answer.text), results: [], next_cursor: null, has_more: false };
+      const told = { ...answer, text: JSON.stringify(list) };
+      return { status: told.status, send: () => send(x, told) };
+    }
     case 'truncate': return { status: done.status, send: () => sendTruncated(x, done, rule.bytes) };
     case 'slow': return { status: done.status, send: () => sendSlowly(x, done, rule) };
     default: {

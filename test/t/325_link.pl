@@ -79,7 +79,8 @@ rejected("link('good', direction => 'up')", '22023', qr/direction.*HINT:.*both/s
 rejected("link('good', body_column => 'title')", '0A000', qr/body_column/, 'a body column');
 rejected("link('good', conflict => 'newest postgres')", '22023', qr/conflict/, 'two words as one');
 rejected("link('good', on_local_delete => 'x')", '22023', qr/HINT:.*trash/s, 'an unknown policy');
-rejected("link('good', on_notion_delete => 'delete')", '0A000', qr/on_notion_delete/, 'a policy of the inbound half');
+rejected("link('good', on_notion_delete => 'x')", '22023', qr/HINT:.*flag/s, 'an unknown policy of the inbound half');
+rejected("link('good', on_notion_delete => 'flag')", 'NG104', qr/needs a column.*HINT/s, 'a flag without a column');
 rejected("link('good', data_source => 'no id')", '22023', qr/data source.*HINT/s, 'no id of a data source');
 rejected("link('good', parent => 'no id')", '22023', qr/page.*HINT/s, 'no id of a page');
 rejected('link(NULL)', '22004', qr/must not be null/, 'null');

@@ -181,8 +181,14 @@ sub disarm_kill_point
 	my $struck = $self->kill_point_struck;
 
 	unlink $self->data_dir . '/angles_kill_once';
+	# a process that was killed may not have been noticed yet: the server restarts in the middle
+	AnglesTest::wait_for(
+		sub {
+			$self->wait_alive;
+			eval { $self->configure('angles.test_kill_point' => ''); 1 };
+		},
+		'the kill point is taken back', 60);
 	$self->wait_alive;
-	$self->configure('angles.test_kill_point' => '');
 	return $struck;
 }
 

@@ -1,0 +1,232 @@
+/*
+ * newpages.c
+ *		Pages that no row has: what people add in Notion, and copies they make there. Runs in the
+ *		sync worker; rows are made by apply workers (applynew.c).
+ *
+ * Such a page is written down by its id at the first sight, so that however often it is shown, and
+ * whoever dies meanwhile, one row comes of it. It goes by the key that it carries where no other
+ * page has that, or else by a name that no row has.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "core/clock.h"
+#include "core/json.h"
+#include "core/txn.h"
+#include "sync/engine.h"
+#include "worker/worker.h"
+
+/* What is known of the key that a page carries. */
+typedef enum KeyOwner
+{
+	KEY_FREE,					/* no page has it */
+	KEY_COMING,					/* a page with it is being made, or may have been */
+	KEY_TAKEN					/* by another page */
+} KeyOwner;
+
+static char *page_values(Link *link, JsonbContainer *page, char **key, bool *blank);
+static KeyOwner owner_of(int32 link_id, const char *key, const char *id);
+static bool is_ours(Engine *engine, Link *link, JsonbContainer *page, const char *id,
+					const char *key, bool *told);
+static void write_down(const Link *link, const char *id, const char *key);
+
+bool
+angles_new_pages(Engine *engine, Link *link, JsonbContainer *results, char **ids,
+				 const bool *unknown, News *news)
+{
+	int			n = JsonContainerSize(results);
+	bool		all = true;
+
+	for (int i = 0; i < n; i++)
+	{
+		JsonbContainer *page = angles_json_element(results, i);
+		JsonbContainer *author;
+		KeyOwner	owner = KEY_FREE;
+		TimestampTz edited;
+		bool		blank = true;
+		bool		told = true;
+		char	   *key = NULL;
+		char	   *values;
+
+		if (!unknown[i] || ids[i] == NULL || page == NULL)
+			continue;
+		values = page_values(link, page, &key, &blank);
+		/* somebody has just made it and has written nothing yet */
+		if (blank)
+			continue;
+		if (key != NULL)
+			owner = owner_of(link->id, key, ids[i]);
+		if (owner == KEY_COMING)
+			continue;
+		if (owner == KEY_TAKEN && is_ours(engine, link, page, ids[i], key, &told))
+		{
+			all = all && told;
+			continue;
+		}
+		write_down(link, ids[i], owner == KEY_FREE && key != NULL ? key
+				   : psprintf("\001new:%s", ids[i]));
+		angles_rows_add(&news->changed, link->id, ids[i]);
+		angles_rows_text(&news->changed, 0, values);
+		edited = angles_notion_time(page, "last_edited_time");
+		angles_rows_text(&news->changed, 1,
+						 pstrdup(timestamptz_to_str(edited ? edited : angles_clock_now())));
+		author = angles_json_get_container(page, "created_by");
+		angles_rows_text(&news->changed, 2, author ? angles_json_get_text(author, "id") : NULL);
+		angles_rows_text(&news->changed, 3, "new");
+	}
+	return all;
+}
+
+/*
+ * Returns all properties that can be read as a JSON object by id. *key: the key it carries, NULL:
+ * none. *blank: it holds nothing at all.
+ */
+static char *
+page_values(Link *link, JsonbContainer *page, char **key, bool *blank)
+{
+	StringInfoData buf;
+	int			n = 0;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '{');
+	for (int i = 0; i < link->n_columns; i++)
+	{
+		const AnglesColumn *column = &link->columns[i].c;
+		JsonbContainer *property;
+		bool		truncated = false;
+		char	   *problem = NULL;
+		char	   *canon;
+
+		if (column->property_id == NULL || link->columns[i].problem != NULL ||
+			(property = angles_notion_property(page, column)) == NULL)
+			continue;
+		canon = angles_codec_canon_remote(column, property, &truncated, &problem);
+		if (canon == NULL || truncated)
+			continue;
+		*blank = *blank && angles_codec_is_empty(canon);
+		if (link->columns[i].is_key)
+		{
+			JsonbContainer *text = angles_json_get_container(property,
+															 angles_codec_type_name(column->type));
+
+			*key = text ? angles_codec_plain_text(text) : NULL;
+			if (*key != NULL && ((*key)[0] == '\0' || (*key)[0] == '\001'))
+				*key = NULL;
+		}
+		appendStringInfo(&buf, "%s", n++ ? "," : "");
+		angles_json_append_string(&buf, column->property_id);
+		appendStringInfo(&buf, ":%s", canon);
+	}
+	appendStringInfoChar(&buf, '}');
+	return buf.data;
+}
+
+/* Who has the key, besides the page of this id. */
+static KeyOwner
+owner_of(int32 link_id, const char *key, const char *id)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[3] = {Int32GetDatum(link_id), CStringGetTextDatum(key),
+	CStringGetTextDatum(id)};
+
+	if (angles_spi_exec(&plan,
+						"SELECT bool_or(state = 'intent') FROM angles.pages"
+						" WHERE link_id = $1 AND (key = $2 OR sent_key = $2)"
+						" AND page_id IS DISTINCT FROM $3::uuid HAVING count(*) > 0",
+						3, types, values, NULL, SPI_OK_SELECT) == 0)
+		return KEY_FREE;
+	return strcmp(angles_spi_text(0, 1, CurrentMemoryContext), "t") == 0 ? KEY_COMING : KEY_TAKEN;
+}
+
+/*
+ * Whether a page with the key of another one was made by this connection: a create that was given
+ * up too early, of which people are told. A copy is made by a person. *told: false while it is not
+ * known which user this connection is.
+ */
+static bool
+is_ours(Engine *engine, Link *link, JsonbContainer *page, const char *id, const char *key,
+		bool *told)
+{
+	JsonbContainer *creator = angles_json_get_container(page, "created_by");
+	char	   *by = creator ? angles_json_get_text(creator, "id") : NULL;
+
+	if (engine->bot_id == NULL)
+	{
+		*told = false;
+		if (!engine->bot_asked)
+		{
+			Action	   *action = angles_action_make(engine, ACTION_ME, link->id);
+			MemoryContext old = MemoryContextSwitchTo(action->context);
+
+			action->request = angles_notion_me();
+			MemoryContextSwitchTo(old);
+			engine->bot_asked = true;
+			angles_action_ready_first(engine, action);
+		}
+		return true;
+	}
+	if (by == NULL || strcmp(by, engine->bot_id) != 0)
+		return false;
+	angles_alert_open(psprintf("duplicate:%d:%s", link->id, key), "warning",
+					  psprintf("two pages in Notion carry the same key of table %s",
+							   angles_link_name(link)),
+					  psprintf("The younger one is %s.", id), "Remove the copy in Notion.");
+	return true;
+}
+
+void
+angles_new_pages_settle_me(Engine *engine, Action *action)
+{
+	char	   *id;
+
+	engine->bot_asked = false;
+	if (action->answer->verdict != NOTION_DONE)
+		return;
+	id = angles_json_get_text(&action->answer->json->root, "id");
+	if (id != NULL)
+		engine->bot_id = MemoryContextStrdup(engine->context, id);
+}
+
+void
+angles_new_pages_key(Link *link, JsonbContainer *page, const char *id)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[3];
+	bool		blank = true;
+	char	   *key = NULL;
+
+	(void) page_values(link, page, &key, &blank);
+	if (key == NULL || owner_of(link->id, key, id) != KEY_FREE)
+		return;
+	values[0] = Int32GetDatum(link->id);
+	values[1] = CStringGetTextDatum(key);
+	values[2] = CStringGetTextDatum(id);
+	angles_spi_exec(&plan,
+					"UPDATE angles.pages SET key = $2 WHERE link_id = $1 AND page_id = $3::uuid"
+					" AND state = 'new' AND key <> $2",
+					3, types, values, NULL, SPI_OK_UPDATE);
+}
+
+static void
+write_down(const Link *link, const char *id, const char *key)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[3] = {Int32GetDatum(link->id), CStringGetTextDatum(key),
+	CStringGetTextDatum(id)};
+
+	/* one of another link has no row there any more, or it would not have come so far */
+	angles_spi_exec(&plan,
+					"INSERT INTO angles.pages AS p (link_id, key, page_id, state)"
+					" VALUES ($1, $2, $3::uuid, 'new') ON CONFLICT (page_id) DO UPDATE"
+					" SET link_id = EXCLUDED.link_id, key = EXCLUDED.key, state = 'new',"
+					"  base = '{}', base_local = '{}', held = NULL, removed_as = NULL,"
+					"  removed_at = NULL, pending = NULL, note = NULL, synced_at = NULL,"
+					"  applied_at = NULL WHERE p.link_id <> EXCLUDED.link_id",
+					3, types, values, NULL, SPI_OK_INSERT);
+}
