@@ -136,6 +136,12 @@ extern NotionRequest *angles_notion_me(void);
 /* Returns the member "name" of an answer as a time (ISO 8601, UTC), 0 when it is none. */
 extern TimestampTz angles_notion_time(JsonbContainer *object, const char *name);
 
+/*
+ * Whether the answer to a query shows all there is, on this page and those that follow: a query
+ * ends after 10,000 pages.
+ */
+extern bool angles_notion_is_complete(JsonbContainer *answer);
+
 /* Returns the property object of a page answer for this column (by id, else by name), or NULL. */
 extern JsonbContainer *angles_notion_property(JsonbContainer *page, const AnglesColumn *column);
 

@@ -365,6 +365,13 @@ extern void angles_load_take(const Link *link, Entry *entry, HeapTuple tuple, Tu
 /* Makes the arrays of an entry's local half, all empty. */
 extern void angles_load_clear(const Link *link, Entry *entry);
 
+/*
+ * Adds the keys of the next rows, in the order of the key, as the link's owner, read-only: those
+ * behind "cursor" (NULL: from the first), at most "limit". Only rows that pass the filter, unless
+ * it cannot be evaluated. Returns NULL, or the error that kept it from reading any.
+ */
+extern ErrorData *angles_load_keys(Link *link, const char *cursor, int limit, RowSet *keys);
+
 /* Turns referenced keys into page ids, for all entries of a batch at once. */
 extern void angles_resolve_relations(int n, Entry **entries);
 

@@ -60,7 +60,6 @@ static void pass_ends(LinkCounts *counts);
 static TimestampTz floor_minute(TimestampTz at);
 static char *minute_text(TimestampTz at);
 static int64 interval_us(const LinkCounts *counts);
-static bool is_complete(JsonbContainer *answer);
 static void failed(Engine *engine, Link *link, LinkCounts *counts, const NotionAnswer *answer);
 static void find_known(Link *link, int64 age_us, int n, char **ids, Known *known);
 static void compare_page(Engine *engine, Link *link, JsonbContainer *page, const char *id,
@@ -236,7 +235,7 @@ angles_poll_take(Engine *engine, Action *action)
 		return false;
 	answer = &action->answer->json->root;
 	results = angles_json_get_container(answer, "results");
-	if (results == NULL || JsonContainerSize(results) > 0 || !is_complete(answer) ||
+	if (results == NULL || JsonContainerSize(results) > 0 || !angles_notion_is_complete(answer) ||
 		angles_json_get_bool(answer, "has_more", false))
 		return false;
 	if (counts->poll_began == 0)
@@ -262,16 +261,6 @@ pass_ends(LinkCounts *counts)
 	if (counts->poll_is_whole && counts->poll_began != 0)
 		counts->poll_watermark = Max(counts->poll_watermark,
 									 floor_minute(counts->poll_began - MARGIN_US));
-}
-
-/* Whether Notion says that it has shown all there is: a query ends after 10,000 pages. */
-static bool
-is_complete(JsonbContainer *answer)
-{
-	JsonbContainer *status = angles_json_get_container(answer, "request_status");
-	char	   *type = status ? angles_json_get_text(status, "type") : NULL;
-
-	return type == NULL || strcmp(type, "complete") == 0;
 }
 
 void
@@ -310,7 +299,7 @@ angles_poll_settle(Engine *engine, Action *action)
 		ask(engine, link, counts, cursor);
 		return;
 	}
-	if (!is_complete(answer))
+	if (!angles_notion_is_complete(answer))
 	{
 		/* the answers come in the order of edits: go on with the minute where they end */
 		JsonbContainer *last = n > 0 ? angles_json_element(results, n - 1) : NULL;
