@@ -17,6 +17,7 @@
 #include "net/net.h"
 #include "notion/api.h"
 #include "sync/mapping.h"
+#include "worker/worker.h"
 
 /*
  * So many entries are taken at once: more while the remote takes a full batch in less than
@@ -155,7 +156,8 @@ typedef enum ActionKind
 	ACTION_POLL,				/* of pages edited lately: see poll.c */
 	ACTION_TARGET,				/* of a page that a relation pointed to: is it there still? */
 	ACTION_SETUP,				/* a step in making or reading a data source */
-	ACTION_CHECK				/* a request of angles.check_notion() */
+	ACTION_CHECK,				/* a request of angles.check_notion() */
+	ACTION_LIST					/* of all pages, for a session: see listing.c */
 } ActionKind;
 
 /* A request that has been decided, claimed durably, and is to be sent or under way. */
@@ -187,7 +189,7 @@ typedef struct Action
 	char	   *then_key;
 	int			step;			/* SETUP, CHECK, MARK: which */
 	int64		epoch;			/* MARK: the one that is written */
-	uint64		call;			/* CHECK: which call asked for it */
+	uint64		call;			/* CHECK, LIST: which call asked for it */
 	AnglesNetAnswer *net;		/* what has come and is not read yet */
 	NotionAnswer *answer;		/* once it was read */
 } Action;
@@ -587,5 +589,30 @@ extern bool angles_calls_cancelled(Engine *engine);
 
 /* Notes the answer of an ACTION_CHECK. */
 extern void angles_calls_settle_check(Engine *engine, Action *action);
+
+/* Hands the answer of an ACTION_LIST to the call that it belongs to. */
+extern void angles_calls_settle_list(Engine *engine, Action *action);
+
+/* ---- listing.c ---- */
+
+typedef struct Listing Listing;
+
+/*
+ * Begins to read all pages of these links (of int) for the session that waits for the call; their
+ * actions carry "serial". Lives in the current memory context.
+ */
+extern Listing *angles_listing_begin(AnglesCall *call, List *links, uint64 serial);
+
+/* Asks for the next pages when that can be done now. Returns true when the listing is over. */
+extern bool angles_listing_step(Engine *engine, Listing *listing);
+
+/* Whether angles_listing_step() has something to do that no answer announces. */
+extern bool angles_listing_due(Listing *listing);
+
+/* Hands on what the answer of a LIST action shows. */
+extern void angles_listing_settle(Engine *engine, Listing *listing, Action *action);
+
+/* Returns why a listing that is over has failed, or NULL; *hint: what to do. */
+extern const char *angles_listing_problem(const Listing *listing, const char **hint);
 
 #endif							/* ANGLES_ENGINE_H */
