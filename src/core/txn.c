@@ -249,9 +249,13 @@ angles_txn_try_for(void (*fn) (void *arg), void *arg, bool read_only, int timeou
 		error = CopyErrorData();
 		if (timeout_ms > 0)
 			limit_end();
-		/* a function may raise that error by itself, as one that asked another server does */
+		/*
+		 * A function may raise that error by itself, as one that asked another server does. In a
+		 * session it is a person's wish as well, unless the time has passed.
+		 */
 		if (must_not_be_kept(error) &&
-			(timeout_ms <= 0 || error->sqlerrcode != ERRCODE_QUERY_CANCELED))
+			(timeout_ms <= 0 || error->sqlerrcode != ERRCODE_QUERY_CANCELED ||
+			 (MyBackendType == B_BACKEND && limit_passed == 0)))
 			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();

@@ -480,6 +480,15 @@ append_schema(StringInfo buf, List *columns, List *relations)
 
 /* ---- answers ---- */
 
+bool
+angles_notion_is_complete(JsonbContainer *answer)
+{
+	JsonbContainer *status = angles_json_get_container(answer, "request_status");
+	char	   *type = status ? angles_json_get_text(status, "type") : NULL;
+
+	return type == NULL || strcmp(type, "complete") == 0;
+}
+
 JsonbContainer *
 angles_notion_property(JsonbContainer *page, const AnglesColumn *column)
 {

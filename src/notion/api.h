@@ -141,6 +141,12 @@ extern TimestampTz angles_notion_time(JsonbContainer *object, const char *name);
 /* Returns the minute of a time as Notion reads it (ISO 8601, UTC); palloc'd. */
 extern char *angles_notion_minute(TimestampTz at);
 
+/*
+ * Whether the answer to a query shows all there is, on this page and those that follow: a query
+ * ends after 10,000 pages.
+ */
+extern bool angles_notion_is_complete(JsonbContainer *answer);
+
 /* Returns the property object of a page answer for this column (by id, else by name), or NULL. */
 extern JsonbContainer *angles_notion_property(JsonbContainer *page, const AnglesColumn *column);
 

@@ -1,7 +1,7 @@
 /*
  * calls.c
- *		Runs that the bridge hands to the sync worker: angles.sync_notion() and
- *		angles.check_notion().
+ *		Runs that the bridge hands to the sync worker: angles.sync_notion(),
+ *		angles.check_notion(), and the pages that angles.drift_notion() asks for.
  */
 #include "postgres.h"
 
@@ -40,7 +40,8 @@ typedef struct ActiveCall
 	int64		since_us;		/* ... and what was changed in Notion until then applied */
 	List	   *links;			/* of int: link ids */
 	List	   *before;			/* of LinkCounts *: what the worker had done before */
-	uint64		serial;			/* CHECK: carried by its actions */
+	uint64		serial;			/* CHECK, LIST: carried by its actions */
+	Listing    *listing;		/* LIST, else NULL */
 	int			steps_left;		/* CHECK: answers still to come */
 } ActiveCall;
 
@@ -52,11 +53,15 @@ enum
 	CHECK_DATA_SOURCE
 };
 
+/* Drawn by calls that send requests of their own. */
+static uint64 last_serial = 0;
+
 static void start_call(Engine *engine, AnglesCall *call, MemoryContext context);
 static void start_sync(Engine *engine, ActiveCall *active);
 static void start_check(Engine *engine, ActiveCall *active);
 static void send_check(Engine *engine, ActiveCall *active, int step, int32 link_id,
 					   const char *id);
+static void step_listing(Engine *engine, ActiveCall *active);
 static bool sync_is_through(Engine *engine, ActiveCall *active);
 static bool can_move(const Link *link);
 static bool entries_move(const Link *link, TimestampTz up_to);
@@ -109,6 +114,8 @@ angles_calls_step(Engine *engine)
 					  "Set angles.notion_token_file and reload; SELECT * FROM "
 					  "angles.check_notion() "
 					  "shows more.");
+		else if (active->listing != NULL)
+			step_listing(engine, active);
 		else if (sync_is_through(engine, active))
 			finish_sync(engine, active);
 	}
@@ -147,7 +154,8 @@ angles_calls_cancelled(Engine *engine)
 		ActiveCall *active = (ActiveCall *) lfirst(lc);
 
 		if (active->end != NULL ? angles_clock_mono_us() >= active->write_end_us
-			: angles_call_cancelled(active->call))
+			: angles_call_cancelled(active->call) ||
+			(active->listing != NULL && angles_listing_due(active->listing)))
 			return true;
 	}
 	return false;
@@ -168,6 +176,12 @@ start_call(Engine *engine, AnglesCall *call, MemoryContext context)
 		start_sync(engine, active);
 	else if (strcmp(task, "check_notion") == 0)
 		start_check(engine, active);
+	else if (strcmp(task, "list_pages") == 0)
+	{
+		active->serial = ++last_serial;
+		active->listing = angles_listing_begin(call, wanted_links(angles_call_args(call)),
+											   active->serial);
+	}
 	else
 		fail_call(active, ERRCODE_FEATURE_NOT_SUPPORTED,
 				  psprintf("the sync worker knows no task \"%s\"", task), NULL);
@@ -397,7 +411,6 @@ finish_sync(Engine *engine, ActiveCall *active)
 static void
 start_check(Engine *engine, ActiveCall *active)
 {
-	static uint64 last_serial = 0;
 	ListCell   *lc;
 
 	active->is_check = true;
@@ -506,4 +519,36 @@ send_check_row(ActiveCall *active, const char *what, bool good, const char *deta
 		appendStringInfoString(&row, "null");
 	appendStringInfoChar(&row, '}');
 	angles_call_row(active->call, row.data);
+}
+
+/* ---- listing ---- */
+
+static void
+step_listing(Engine *engine, ActiveCall *active)
+{
+	const char *problem;
+	const char *hint;
+
+	if (!angles_listing_step(engine, active->listing))
+		return;
+	problem = angles_listing_problem(active->listing, &hint);
+	if (problem != NULL)
+		fail_call(active, ERRCODE_ANGLES_NOTION, problem, hint);
+	else
+		end_call(active, "succeeded", NULL, 0, NULL, NULL);
+}
+
+void
+angles_calls_settle_list(Engine *engine, Action *action)
+{
+	ListCell   *lc;
+
+	foreach(lc, engine->calls)
+	{
+		ActiveCall *active = (ActiveCall *) lfirst(lc);
+
+		/* one that was cancelled does not care any more */
+		if (active->listing != NULL && active->serial == action->call && active->end == NULL)
+			angles_listing_settle(engine, active->listing, action);
+	}
 }

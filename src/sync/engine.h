@@ -17,6 +17,7 @@
 #include "net/net.h"
 #include "notion/api.h"
 #include "sync/mapping.h"
+#include "worker/worker.h"
 
 /*
  * So many entries are taken at once: more while the remote takes a full batch in less than
@@ -164,7 +165,8 @@ typedef enum ActionKind
 	ACTION_SWEEP,				/* a step in finding what is gone: see sweep.c */
 	ACTION_ME,					/* which user in Notion this connection is: see newpages.c */
 	ACTION_SETUP,				/* a step in making or reading a data source */
-	ACTION_CHECK				/* a request of angles.check_notion() */
+	ACTION_CHECK,				/* a request of angles.check_notion() */
+	ACTION_LIST					/* of all pages, for a session: see listing.c */
 } ActionKind;
 
 /* A request that has been decided, claimed durably, and is to be sent or under way. */
@@ -196,7 +198,7 @@ typedef struct Action
 	char	   *then_key;
 	int			step;			/* SETUP, CHECK, MARK, SWEEP: which */
 	int64		epoch;			/* MARK: the one that is written */
-	uint64		call;			/* CHECK: which call asked for it */
+	uint64		call;			/* CHECK, LIST: which call asked for it */
 	AnglesNetAnswer *net;		/* what has come and is not read yet */
 	NotionAnswer *answer;		/* once it was read */
 } Action;
@@ -402,6 +404,13 @@ extern void angles_load_take(const Link *link, Entry *entry, HeapTuple tuple, Tu
 
 /* Makes the arrays of an entry's local half, all empty. */
 extern void angles_load_clear(const Link *link, Entry *entry);
+
+/*
+ * Adds the keys of the next rows, in the order of the key, as the link's owner, read-only: those
+ * behind "cursor" (NULL: from the first), at most "limit". Only rows that pass the filter, unless
+ * it cannot be evaluated. Returns NULL, or the error that kept it from reading any.
+ */
+extern ErrorData *angles_load_keys(Link *link, const char *cursor, int limit, RowSet *keys);
 
 /* Turns referenced keys into page ids, for all entries of a batch at once. */
 extern void angles_resolve_relations(int n, Entry **entries);
@@ -664,9 +673,6 @@ extern int64 angles_poll_share_us(int requests, int share);
 /* Returns the ids (of char *) of the properties to ask for, NIL: of all. */
 extern List *angles_poll_properties(Engine *engine, const Link *link);
 
-/* Whether Notion says that it has shown all there is: a query ends after 10,000 pages. */
-extern bool angles_poll_is_complete(JsonbContainer *answer);
-
 /*
  * Takes an answer that shows nothing at all, without the database. Returns false when it has to be
  * settled.
@@ -725,5 +731,30 @@ extern bool angles_calls_cancelled(Engine *engine);
 
 /* Notes the answer of an ACTION_CHECK. */
 extern void angles_calls_settle_check(Engine *engine, Action *action);
+
+/* Hands the answer of an ACTION_LIST to the call that it belongs to. */
+extern void angles_calls_settle_list(Engine *engine, Action *action);
+
+/* ---- listing.c ---- */
+
+typedef struct Listing Listing;
+
+/*
+ * Begins to read all pages of these links (of int) for the session that waits for the call; their
+ * actions carry "serial". Lives in the current memory context.
+ */
+extern Listing *angles_listing_begin(AnglesCall *call, List *links, uint64 serial);
+
+/* Asks for the next pages when that can be done now. Returns true when the listing is over. */
+extern bool angles_listing_step(Engine *engine, Listing *listing);
+
+/* Whether angles_listing_step() has something to do that no answer announces. */
+extern bool angles_listing_due(Listing *listing);
+
+/* Hands on what the answer of a LIST action shows. */
+extern void angles_listing_settle(Engine *engine, Listing *listing, Action *action);
+
+/* Returns why a listing that is over has failed, or NULL; *hint: what to do. */
+extern const char *angles_listing_problem(const Listing *listing, const char **hint);
 
 #endif							/* ANGLES_ENGINE_H */

@@ -35,6 +35,16 @@ typedef struct LoadJob
 	MemoryContext result;
 } LoadJob;
 
+typedef struct ScanJob
+{
+	Link	   *link;
+	const char *cursor;
+	int			limit;
+	bool		all;			/* without the filter, which cannot be evaluated */
+	RowSet	   *keys;
+	MemoryContext result;
+} ScanJob;
+
 static void load_job(void *arg);
 static ErrorData *load_parts(Link *link, int n, Entry **entries, ErrorData **errors,
 							 int *patience);
@@ -43,6 +53,8 @@ static void find_hidden(Link *link, int n, Entry **entries);
 static Datum key_array(const LoadJob *job);
 static void take_reference(const SyncColumn *column, Entry *entry, int i, HeapTuple tuple,
 						   TupleDesc desc);
+static ErrorData *scan(ScanJob *job);
+static void scan_job(void *arg);
 static void apply_page_id(Entry **entries, int n, int32 link_id, const char *key,
 						  const char *page_id, bool will_come);
 
@@ -276,6 +288,66 @@ take_reference(const SyncColumn *column, Entry *entry, int i, HeapTuple tuple, T
 		texts[v] = OidOutputFunctionCall(output, value);
 	}
 	entry->ref_keys[i] = angles_key_text(column->n_values, texts);
+}
+
+/* ---- keys ---- */
+
+/* A filter that fails for a row must not keep the others back: each row is then asked by itself. */
+ErrorData *
+angles_load_keys(Link *link, const char *cursor, int limit, RowSet *keys)
+{
+	ScanJob		job = {link, cursor, limit, false, keys, CurrentMemoryContext};
+	ErrorData  *error = scan(&job);
+
+	if (error == NULL || angles_load_is_busy(error) || link->scan_all_sql == NULL)
+		return error;
+	job.all = true;
+	keys->n = 0;
+	return scan(&job);
+}
+
+static ErrorData *
+scan(ScanJob *job)
+{
+	ErrorData  *error;
+
+	angles_worker_reading(job->link->id);
+	error = angles_txn_try_for(scan_job, job, true, angles_guc_row_read_timeout);
+	angles_worker_reading(0);
+	return error;
+}
+
+static void
+scan_job(void *arg)
+{
+	ScanJob    *job = (ScanJob *) arg;
+	Link	   *link = job->link;
+	Oid			types[2] = {TEXTOID, INT4OID};
+	Datum		values[2] = {0, Int32GetDatum(job->limit)};
+	char		nulls[3] = {job->cursor ? ' ' : 'n', ' ', '\0'};
+	int			n_keys = list_length(link->keys);
+	uint64		n;
+
+	if (job->cursor)
+		values[0] = CStringGetTextDatum(job->cursor);
+	angles_load_lock(link);
+	SetUserIdAndSecContext(link->owner,
+						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	n = job->all
+		? angles_spi_exec(&link->scan_all_plan, link->scan_all_sql, 2, types, values, nulls,
+						  SPI_OK_SELECT)
+		: angles_spi_exec(&link->scan_plan, link->scan_sql, 2, types, values, nulls,
+						  SPI_OK_SELECT);
+	for (uint64 i = 0; i < n; i++)
+	{
+		char	   *texts[INDEX_MAX_KEYS];
+		MemoryContext old = MemoryContextSwitchTo(job->result);
+
+		for (int k = 0; k < n_keys; k++)
+			texts[k] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, k + 1);
+		angles_rows_add(job->keys, link->id, angles_key_text(n_keys, texts));
+		MemoryContextSwitchTo(old);
+	}
 }
 
 /* ---- relations ---- */

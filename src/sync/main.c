@@ -596,7 +596,7 @@ must_be_planned_again(Engine *engine, Action *action)
 	if (action->links_version == angles_links_version() || action->kind == ACTION_CHECK ||
 		action->kind == ACTION_FETCH || action->kind == ACTION_SETUP ||
 		action->kind == ACTION_MARK || action->kind == ACTION_POLL ||
-		action->kind == ACTION_TARGET)
+		action->kind == ACTION_TARGET || action->kind == ACTION_LIST)
 		return false;
 	action->answer = MemoryContextAllocZero(action->context, sizeof(NotionAnswer));
 	action->answer->verdict = NOTION_RETRY;
@@ -628,7 +628,8 @@ send_one(Engine *engine, Action *action)
 	dlist_push_tail(&engine->flying, &action->node);
 	engine->n_flying++;
 	/* nobody has to look at the mark because of questions, or because he has looked at it */
-	if (action->link_id != 0 && action->kind != ACTION_POLL && action->kind != ACTION_MARK)
+	if (action->link_id != 0 && action->kind != ACTION_POLL && action->kind != ACTION_MARK &&
+		action->kind != ACTION_LIST)
 		angles_counts(engine, action->link_id)->requests++;
 	if (action->kind == ACTION_CREATE)
 		ANGLES_KILL_POINT("create_started");

@@ -14,8 +14,6 @@ typedef struct Members
 	int			n;
 } Members;
 
-static bool local_changed(const MergeField *field);
-static bool is_nothing(const Jsonb *value);
 static MergeResult decide(const MergeField *field);
 static char *join_sets(const MergeField *field);
 static Members members_of(const Jsonb *set);
@@ -54,11 +52,11 @@ angles_merge_field(const MergeField *field)
 	MergeResult result = {.outcome = MERGE_SAME};
 
 	if (field->base != NULL ? angles_merge_equal(field->remote, field->base)
-		: is_nothing(field->remote))
+		: angles_merge_is_nothing(field->remote))
 		return result;
 	if (angles_merge_equal(field->local, field->remote))
 		result.outcome = MERGE_AGREE;
-	else if (!local_changed(field))
+	else if (!angles_merge_local_changed(field))
 		result.outcome = MERGE_TAKE;
 	else if (field->is_set)
 	{
@@ -70,23 +68,18 @@ angles_merge_field(const MergeField *field)
 	return result;
 }
 
-/*
- * As the planner of the outbound half sees it: a value is a change when it is neither what Notion
- * held nor what had led there.
- */
-static bool
-local_changed(const MergeField *field)
+bool
+angles_merge_local_changed(const MergeField *field)
 {
 	if (field->base_local != NULL)
 		return !angles_merge_equal(field->local, field->base_local);
 	if (field->base == NULL)
-		return !is_nothing(field->local);
+		return !angles_merge_is_nothing(field->local);
 	return !angles_merge_equal(field->local, field->base);
 }
 
-/* What a property holds that was never written. */
-static bool
-is_nothing(const Jsonb *value)
+bool
+angles_merge_is_nothing(const Jsonb *value)
 {
 	JsonbValue	scalar;
 

@@ -55,6 +55,15 @@ typedef struct MergeResult
  */
 extern MergeResult angles_merge_field(const MergeField *field);
 
+/*
+ * Whether the row's value was changed since both agreed, as the planner of the outbound half sees
+ * it: it is neither what Notion held nor what had led there.
+ */
+extern bool angles_merge_local_changed(const MergeField *field);
+
+/* Whether a value is what a property holds that was never written. */
+extern bool angles_merge_is_nothing(const Jsonb *value);
+
 /* Returns whether there is a policy of that name. */
 extern bool angles_merge_is_policy(const char *name);
 

@@ -223,7 +223,7 @@ angles_poll_take(Engine *engine, Action *action)
 		return false;
 	answer = &action->answer->json->root;
 	results = angles_json_get_container(answer, "results");
-	if (results == NULL || JsonContainerSize(results) > 0 || !angles_poll_is_complete(answer) ||
+	if (results == NULL || JsonContainerSize(results) > 0 || !angles_notion_is_complete(answer) ||
 		angles_json_get_bool(answer, "has_more", false))
 		return false;
 	if (counts->poll_began == 0)
@@ -249,15 +249,6 @@ pass_ends(LinkCounts *counts)
 	if (counts->poll_is_whole && counts->poll_began != 0)
 		counts->poll_watermark = Max(counts->poll_watermark,
 									 floor_minute(counts->poll_began - MARGIN_US));
-}
-
-bool
-angles_poll_is_complete(JsonbContainer *answer)
-{
-	JsonbContainer *status = angles_json_get_container(answer, "request_status");
-	char	   *type = status ? angles_json_get_text(status, "type") : NULL;
-
-	return type == NULL || strcmp(type, "complete") == 0;
 }
 
 void
@@ -298,7 +289,7 @@ angles_poll_settle(Engine *engine, Action *action)
 		ask(engine, link, counts, cursor);
 		return;
 	}
-	if (!angles_poll_is_complete(answer))
+	if (!angles_notion_is_complete(answer))
 	{
 		/* the answers come in the order of edits: go on with the minute where they end */
 		JsonbContainer *last = n > 0 ? angles_json_element(results, n - 1) : NULL;

@@ -71,6 +71,8 @@ angles_settle(Engine *engine)
 		}
 		else if (action->kind == ACTION_CHECK)
 			angles_calls_settle_check(engine, action);
+		else if (action->kind == ACTION_LIST)
+			angles_calls_settle_list(engine, action);
 		else
 			settle_one(engine, &out, action);
 		angles_action_free(action);

@@ -10,7 +10,6 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -37,22 +36,11 @@ typedef enum SetupStep
 	STEP_LIST_PAGES
 } SetupStep;
 
-typedef struct ScanJob
-{
-	Link	   *link;
-	char	   *cursor;
-	bool		all;			/* without the filter, which cannot be evaluated */
-	RowSet	   *keys;
-	MemoryContext result;
-} ScanJob;
-
 static bool has_setup_action(Engine *engine, int32 link_id);
 static void plan_setup(Engine *engine, Link *link);
 static void plan_create(Engine *engine, Link *link);
 static void plan_push(Engine *engine, Link *link);
 static bool reconcile_can_start(Link *link);
-static ErrorData *scan(Link *link, ScanJob *job);
-static void scan_job(void *arg);
 static Action *setup_action(Engine *engine, Link *link, SetupStep step);
 static void launch(Engine *engine, Action *action, NotionRequest *request, MemoryContext old);
 static void follow(Engine *engine, Link *link, SetupStep step, NotionRequest *request);
@@ -320,7 +308,7 @@ plan_push(Engine *engine, Link *link)
 	Oid			types[3] = {INT4OID, TEXTARRAYOID, TEXTOID};
 	Datum		values[3] = {Int32GetDatum(link->id)};
 	RowSet		keys = {0};
-	ScanJob		job = {link, NULL, false, &keys, CurrentMemoryContext};
+	char	   *cursor;
 	ErrorData  *error;
 
 	if (angles_spi_exec(&backlog,
@@ -334,9 +322,9 @@ plan_push(Engine *engine, Link *link)
 	}
 	angles_spi_exec(&cursor_plan, "SELECT push_cursor FROM angles.links WHERE id = $1",
 					1, types, values, NULL, SPI_OK_SELECT);
-	job.cursor = angles_spi_text(0, 1, CurrentMemoryContext);
+	cursor = angles_spi_text(0, 1, CurrentMemoryContext);
 	/* a page that has not followed its row to a new key yet would be taken for nobody's */
-	if (job.cursor == NULL &&
+	if (cursor == NULL &&
 		angles_spi_exec(&renames,
 						"SELECT FROM angles.change_log WHERE link_id = $1 AND op = 'K' LIMIT 1",
 						1, types, values, NULL, SPI_OK_SELECT) > 0)
@@ -344,7 +332,7 @@ plan_push(Engine *engine, Link *link)
 		put_off(engine, link, USECS_PER_SEC / 5);
 		return;
 	}
-	error = scan(link, &job);
+	error = angles_load_keys(link, cursor, PUSH_PART, &keys);
 	if (error != NULL)
 	{
 		angles_alert_open(psprintf("unreadable:%d", link->id), "critical",
@@ -384,58 +372,6 @@ plan_push(Engine *engine, Link *link)
 		set_link(link, "state = 'active', push_cursor = NULL", NULL, NULL);
 	}
 	engine->more[PRIORITY_BACKLOG] = true;
-}
-
-/* A filter that fails for a row must not end the push: each row is then asked by itself. */
-static ErrorData *
-scan(Link *link, ScanJob *job)
-{
-	ErrorData  *error;
-
-	angles_worker_reading(link->id);
-	error = angles_txn_try_for(scan_job, job, true, angles_guc_row_read_timeout);
-	angles_worker_reading(0);
-	if (error == NULL || angles_load_is_busy(error) || link->scan_all_sql == NULL)
-		return error;
-	job->all = true;
-	job->keys->n = 0;
-	angles_worker_reading(link->id);
-	error = angles_txn_try_for(scan_job, job, true, angles_guc_row_read_timeout);
-	angles_worker_reading(0);
-	return error;
-}
-
-static void
-scan_job(void *arg)
-{
-	ScanJob    *job = (ScanJob *) arg;
-	Link	   *link = job->link;
-	Oid			types[2] = {TEXTOID, INT4OID};
-	Datum		values[2] = {0, Int32GetDatum(PUSH_PART)};
-	char		nulls[3] = {job->cursor ? ' ' : 'n', ' ', '\0'};
-	int			n_keys = list_length(link->keys);
-	uint64		n;
-
-	if (job->cursor)
-		values[0] = CStringGetTextDatum(job->cursor);
-	angles_load_lock(link);
-	SetUserIdAndSecContext(link->owner,
-						   SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	n = job->all
-		? angles_spi_exec(&link->scan_all_plan, link->scan_all_sql, 2, types, values, nulls,
-						  SPI_OK_SELECT)
-		: angles_spi_exec(&link->scan_plan, link->scan_sql, 2, types, values, nulls,
-						  SPI_OK_SELECT);
-	for (uint64 i = 0; i < n; i++)
-	{
-		char	   *texts[INDEX_MAX_KEYS];
-		MemoryContext old = MemoryContextSwitchTo(job->result);
-
-		for (int k = 0; k < n_keys; k++)
-			texts[k] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, k + 1);
-		angles_rows_add(job->keys, link->id, angles_key_text(n_keys, texts));
-		MemoryContextSwitchTo(old);
-	}
 }
 
 /* ---- answers ---- */

@@ -313,7 +313,7 @@ goes_on(SweepState *sweep, JsonbContainer *answer)
 		sweep->cursor = MemoryContextStrdup(sweep->context, cursor);
 		return true;
 	}
-	if (angles_poll_is_complete(answer))
+	if (angles_notion_is_complete(answer))
 		return false;
 	/* they come in the order in which they were made */
 	last = n > 0 ? angles_notion_time(angles_json_element(results, n - 1), "created_time") : 0;

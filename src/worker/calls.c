@@ -245,6 +245,15 @@ angles_call_row(AnglesCall *call, const char *json)
 		appendStringInfoString(&call->result, call->n_rows++ == 0 ? "[" : ", ");
 		appendStringInfoString(&call->result, json);
 	}
+	MemoryContextSwitchTo(old);
+	angles_call_pass(call, json);
+}
+
+void
+angles_call_pass(AnglesCall *call, const char *json)
+{
+	MemoryContext old = MemoryContextSwitchTo(call->cxt);
+
 	if (call->queue != NULL)
 	{
 		StringInfo	message = makeStringInfo();
@@ -255,6 +264,16 @@ angles_call_row(AnglesCall *call, const char *json)
 		send_unsent(call);
 	}
 	MemoryContextSwitchTo(old);
+}
+
+bool
+angles_call_has_room(AnglesCall *call)
+{
+	MemoryContext old = MemoryContextSwitchTo(call->cxt);
+
+	send_unsent(call);
+	MemoryContextSwitchTo(old);
+	return call->unsent == NIL;
 }
 
 /* Sends what the queue has room for; never waits. */

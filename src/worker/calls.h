@@ -19,6 +19,7 @@ typedef struct AnglesTask
 	const char *name;
 	bool		touches_tables; /* waits for locks that the asking transaction may hold */
 	bool		fence_free;		/* sends nothing that a clone must not send */
+	bool		internal;		/* asked for in C alone: its rows are not for everybody */
 } AnglesTask;
 
 /* Returns the task of this name, or NULL. */

@@ -44,10 +44,11 @@ extern bool pq_check_connection(void);
 #define CHECK_MS 1000
 
 static const AnglesTask tasks[] = {
-	/* name, touches tables, sends nothing that a clone must not send */
-	{"check_notion", false, true},
-	{"schema", false, true},
-	{"sync", true, false},
+	/* name, touches tables, sends nothing that a clone must not send, internal */
+	{"check_notion", false, true, false},
+	{"list_pages", true, true, true},
+	{"schema", false, true, false},
+	{"sync", true, false, false},
 };
 
 /* A request of this session that is under way. */
@@ -63,20 +64,17 @@ typedef struct Request
 	bool		leave_it;		/* the run goes on without us */
 } Request;
 
-/* Called with each row of an answer. */
-typedef void (*RowFunction) (const char *json, void *arg);
-
 static const AnglesTask *task_of(const char *name);
 static AnglesSlot *check_served(const AnglesTask *task);
 static void check_transaction(const AnglesTask *task);
-static void ask_and_wait(const char *task_name, const char *args, RowFunction row, void *arg);
+static void ask_and_wait(const char *task_name, const char *args, AnglesRowFunction row, void *arg);
 static Request *post(const AnglesTask *task, AnglesSlot *slot, const char *args);
 static AnglesCallEntry *take_free_entry(Request *request, const AnglesTask *task);
 static void withdraw(dsm_segment *segment, Datum arg);
-static bool wait_for_end(Request *request, RowFunction row, void *arg);
+static bool wait_for_end(Request *request, AnglesRowFunction row, void *arg);
 static void check_client(void);
 static bool entry_stands(Request *request);
-static bool read_message(Request *request, RowFunction row, void *arg, bool *ended);
+static bool read_message(Request *request, AnglesRowFunction row, void *arg, bool *ended);
 static void raise_end(const char *fields, Size len);
 static void row_to_tuplestore(const char *json, void *arg);
 static void row_to_list(const char *json, void *arg);
@@ -100,12 +98,13 @@ angles_task_find(const char *name)
 	return NULL;
 }
 
+/* Returns a task that people may ask for by its name; else raises an error. */
 static const AnglesTask *
 task_of(const char *name)
 {
 	const AnglesTask *task = angles_task_find(name);
 
-	if (task == NULL)
+	if (task == NULL || task->internal)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("angles has no task \"%s\"", name),
@@ -179,8 +178,10 @@ check_transaction(const AnglesTask *task)
 			 errmsg("task \"%s\" cannot be waited for inside a transaction", task->name),
 			 errdetail("It may need locks that this transaction holds, and sees nothing that "
 					   "this transaction has changed."),
-			 errhint("Run CALL angles.run('%s') outside of a transaction block, or use "
-					 "wait => false.", task->name)));
+			 task->internal ? errhint("Make the call a statement of its own, outside of a "
+									  "transaction block.")
+			 : errhint("Run CALL angles.run('%s') outside of a transaction block, or use "
+					   "wait => false.", task->name)));
 }
 
 /* ---- SQL functions ---- */
@@ -317,13 +318,28 @@ angles_sql_look(PG_FUNCTION_ARGS)
 
 /* ---- asking and waiting ---- */
 
-static void
-ask_and_wait(const char *task_name, const char *args, RowFunction row, void *arg)
+void
+angles_request(const char *task, const char *args, AnglesRowFunction row, void *arg)
 {
-	const AnglesTask *task = task_of(task_name);
-	Request    *request = post(task, check_served(task), args);
+	check_transaction(angles_task_find(task));
+	ask_and_wait(task, args, row, arg);
+}
 
-	if (!wait_for_end(request, row, arg))
+static void
+ask_and_wait(const char *task_name, const char *args, AnglesRowFunction row, void *arg)
+{
+	const AnglesTask *task = angles_task_find(task_name);
+	Request    *request = post(task, check_served(task), args);
+	bool		ended = wait_for_end(request, row, arg);
+
+	/* nobody else could do anything with its rows */
+	if (!ended && task->internal)
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_RUN_FAILED),
+				 errmsg("run " INT64_FORMAT " took longer than angles.wait_max", request->run_id),
+				 errdetail("It was cancelled."),
+				 errhint("SET angles.wait_max to a longer time, and call again.")));
+	if (!ended)
 	{
 		char	   *json = psprintf("{\"run_id\": " INT64_FORMAT ", \"state\": \"running\"}",
 								  request->run_id);
@@ -441,7 +457,7 @@ withdraw(dsm_segment *segment, Datum arg)
  * angles.wait_max has passed and the run goes on. Raises the error of a run that failed.
  */
 static bool
-wait_for_end(Request *request, RowFunction row, void *arg)
+wait_for_end(Request *request, AnglesRowFunction row, void *arg)
 {
 	int64		give_up = request->posted_us + (int64) angles_guc_wait_max * 1000;
 	bool		ended = false;
@@ -505,7 +521,7 @@ entry_stands(Request *request)
 
 /* Returns true when there was a message: a row handed on, or the end. */
 static bool
-read_message(Request *request, RowFunction row, void *arg, bool *ended)
+read_message(Request *request, AnglesRowFunction row, void *arg, bool *ended)
 {
 	Size		len;
 	void	   *data;

@@ -131,6 +131,16 @@ ANGLES_NORETURN extern void angles_worker_exit_fenced(void);
 
 /* ---- requests from SQL, and runs ---- */
 
+/* Called with each row of an answer. */
+typedef void (*AnglesRowFunction) (const char *json, void *arg);
+
+/*
+ * Lets a worker do a task for this session and waits for its end; each row is handed on as it
+ * comes. Raises an error when the run fails, takes longer than angles.wait_max, cannot be waited
+ * for inside this transaction, or nobody serves this database. User backends only.
+ */
+extern void angles_request(const char *task, const char *args, AnglesRowFunction row, void *arg);
+
 /*
  * A run that the bridge handed to the sync worker: one row of angles.runs, with or without a person
  * who waits for it.
@@ -162,6 +172,15 @@ extern bool angles_call_cancelled(AnglesCall *call);
  * result. Never waits. Anywhere between take and finish.
  */
 extern void angles_call_row(AnglesCall *call, const char *json);
+
+/*
+ * The same, and keeps nothing: for rows that not everybody may read who may read angles.runs, or
+ * that are too many.
+ */
+extern void angles_call_pass(AnglesCall *call, const char *json);
+
+/* Sends on what waits to be sent. Returns whether the one who waits has room for more. */
+extern bool angles_call_has_room(AnglesCall *call);
 
 /*
  * Ends the run: writes angles.runs (inside a transaction of the caller's) with state
