@@ -162,6 +162,7 @@ typedef enum ActionKind
 	ACTION_MARK,				/* of the epoch in Notion: see mark.c */
 	ACTION_POLL,				/* of pages edited lately: see poll.c */
 	ACTION_TARGET,				/* of a page that a relation pointed to: is it there still? */
+	ACTION_SCHEMA,				/* of the data source's properties: see schema.c */
 	ACTION_SWEEP,				/* a step in finding what is gone: see sweep.c */
 	ACTION_ME,					/* which user in Notion this connection is: see newpages.c */
 	ACTION_SETUP,				/* a step in making or reading a data source */
@@ -260,6 +261,7 @@ typedef struct LinkCounts
 	bool		unreadable;		/* the alert about it is open */
 	MarkState	mark;
 	SweepState	sweep;
+	bool		schema_flying;	/* the properties are being read */
 	bool		poll_flying;	/* a question for changes is planned or under way */
 	bool		poll_is_whole;	/* all that this pass showed was noted */
 	int			poll_failures;	/* in a row */
@@ -374,6 +376,9 @@ extern void angles_pause_killer(void);
  * are renamed in the engine's actions too.
  */
 extern bool angles_fold(Engine *engine);
+
+/* Notes that a link must be compared in full, also when it was to be already: begin anew. */
+extern void angles_reconcile_wanted(int32 link_id);
 
 /* Empties the full tables of the log whose rows are all folded. In a transaction of its own. */
 extern void angles_fold_rotate(void);
@@ -509,6 +514,26 @@ extern void angles_setup_step(Engine *engine);
 
 /* Writes what the answer of a SETUP action means. Needs a transaction. */
 extern void angles_setup_settle(Engine *engine, Action *action);
+
+/*
+ * Locks the link's row unless a session has it, and sees whether it is still as it was planned
+ * with: an unlink() or a pause() that is not committed yet must neither be waited for nor undone.
+ */
+extern bool angles_link_lock(const Link *link);
+
+/* ---- schema.c ---- */
+
+/* Asks what has become of the properties of a link's data source. Needs no transaction. */
+extern void angles_schema_ask(Engine *engine, Link *link);
+
+/* Writes what the answer of a SCHEMA action means. Needs a transaction. */
+extern void angles_schema_settle(Engine *engine, Action *action);
+
+/*
+ * Returns what is wrong with the property of a column as the schema shows it (NULL: not at all),
+ * for people, or NULL.
+ */
+extern char *angles_schema_problem(const AnglesColumn *column, JsonbContainer *property);
 
 /* ---- inbox.c ---- */
 

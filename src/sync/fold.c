@@ -42,7 +42,6 @@ static void truncated(Engine *engine, int32 link_id);
 static void decided(Engine *engine, const LogRow *row);
 static void unlinked(Engine *engine, const LogRow *row);
 static void close_mass_delete(int32 link_id);
-static void reconcile_wanted(int32 link_id);
 static void take_mark(int32 link_id, void *arg);
 
 bool
@@ -112,7 +111,7 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 				angles_inbox_resolve(engine, rows[i].link_id, rows[i].key, rows[i].new_key);
 				break;
 			default:
-				reconcile_wanted(rows[i].link_id);
+				angles_reconcile_wanted(rows[i].link_id);
 				break;
 		}
 	}
@@ -441,9 +440,8 @@ unlinked(Engine *engine, const LogRow *row)
 		angles_alert_close(psprintf("%s:%d", alerts[i], link_id));
 }
 
-/* Notes that a link must be compared in full, also when it was to be already: begin anew. */
-static void
-reconcile_wanted(int32 link_id)
+void
+angles_reconcile_wanted(int32 link_id)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[1] = {INT4OID};
@@ -465,7 +463,7 @@ take_mark(int32 link_id, void *arg)
 
 	MemoryContext old;
 
-	reconcile_wanted(link_id);
+	angles_reconcile_wanted(link_id);
 	/* it is needed after the commit */
 	old = MemoryContextSwitchTo(engine->iteration);
 	engine->marks = lappend_int(engine->marks, link_id);

@@ -664,6 +664,7 @@ write_columns(int32 link_id, const LinkMap *map)
 				" ON CONFLICT (link_id, property_name) DO UPDATE SET attnum = EXCLUDED.attnum,"
 				" attname = EXCLUDED.attname, type_name = EXCLUDED.type_name,"
 				" is_key = EXCLUDED.is_key, options = EXCLUDED.options, problem = NULL,"
+				" notion_problem = NULL,"
 				" ref_relid = EXCLUDED.ref_relid, ref_attnames = EXCLUDED.ref_attnames,"
 				" conflict = EXCLUDED.conflict,"
 				" property_id = CASE link_columns.property_type WHEN EXCLUDED.property_type"

@@ -26,6 +26,7 @@ typedef struct SyncColumn
 	AnglesColumn c;				/* c.attnum 0: stands for the row's key, not for a column */
 	bool		is_key;			/* holds the row's key: look-ups go by it */
 	char	   *problem;		/* why this column is not synced just now, or NULL */
+	char	   *notion_problem; /* ... for what was done to its property in Notion */
 	bool		writable;		/* a change in Notion may go into it: no key, not generated */
 	List	   *ref_names;		/* RELATION: columns of the foreign key, in the key's order */
 	int32		ref_link;		/* RELATION: link of the referenced table, 0: not linked */

@@ -321,7 +321,10 @@ failed(Engine *engine, Link *link, LinkCounts *counts, const NotionAnswer *answe
 
 	/* a property that is asked for was removed: all of them are shown then */
 	if (answer->verdict == NOTION_SCHEMA || answer->verdict == NOTION_REFUSED)
+	{
 		counts->poll_plain = true;
+		angles_schema_ask(engine, link);
+	}
 
 	counts->poll_due_us = angles_clock_mono_us() + Max(delay, interval_us(counts));
 	if (for_people)

@@ -57,6 +57,8 @@ angles_settle(Engine *engine)
 			angles_mark_settle(engine, action);
 		else if (action->kind == ACTION_POLL)
 			angles_poll_settle(engine, action);
+		else if (action->kind == ACTION_SCHEMA)
+			angles_schema_settle(engine, action);
 		else if (action->kind == ACTION_SWEEP)
 			angles_sweep_settle(engine, action);
 		else if (action->kind == ACTION_ME)
@@ -480,15 +482,21 @@ settle_failure(Engine *engine, Outcome *out, Action *action)
 			case NOTION_GONE:
 				not_there(engine, out, action, key, delay);
 				break;
+			case NOTION_SCHEMA:
+				if (action->kind == ACTION_CREATE)
+					angles_rows_add(&out->absent, link->id, key);
+				/* once it is known which property it is the row goes without it */
+				angles_schema_ask(engine, link);
+				later(out, link->id, key,
+					  action->attempts < ASK_BEFORE_PARKING ? "retry" : "parked", delay,
+					  "permanent", answer, "A property was removed or changed in Notion. Call "
+					  "angles.alter_link(), then angles.retry().");
+				break;
 			default:
 				if (action->kind == ACTION_CREATE)
 					angles_rows_add(&out->absent, link->id, key);
 				later(out, link->id, key, "parked", 0, "permanent", answer,
-					  answer->verdict == NOTION_SCHEMA
-					  ? "A property was removed or changed in Notion. Call "
-						"angles.alter_link(), then "
-					  "angles.retry()."
-					  : answer->verdict == NOTION_FORBIDDEN
+					  answer->verdict == NOTION_FORBIDDEN
 					  ? "Give the connection the capability that is missing, then call "
 					  "angles.retry()."
 					  : "Correct the row with UPDATE; it is then sent by itself.");

@@ -45,7 +45,6 @@ static Action *setup_action(Engine *engine, Link *link, SetupStep step);
 static void launch(Engine *engine, Action *action, NotionRequest *request, MemoryContext old);
 static void follow(Engine *engine, Link *link, SetupStep step, NotionRequest *request);
 static void put_off(Engine *engine, const Link *link, int64 delay_us);
-static bool lock_link(const Link *link);
 static void settle_database(Engine *engine, Link *link, Action *action);
 static void settle_named_database(Link *link, Action *action);
 static void bind_children(const Link *link);
@@ -80,7 +79,7 @@ angles_setup_step(Engine *engine)
 		else if (counts->setup_not_before_us <= now)
 		{
 			counts->setup_not_before_us = 0;
-			if (!lock_link(link))
+			if (!angles_link_lock(link))
 				put_off(engine, link, USECS_PER_SEC / 5);
 			else if (link->state != LINK_ACTIVE)
 				plan_setup(engine, link);
@@ -106,12 +105,8 @@ put_off(Engine *engine, const Link *link, int64 delay_us)
 	angles_counts(engine, link->id)->setup_not_before_us = angles_clock_mono_us() + delay_us;
 }
 
-/*
- * Locks the link's row unless a session has it, and sees whether it is still as it was planned
- * with: an unlink() or a pause() that is not committed yet must neither be waited for nor undone.
- */
-static bool
-lock_link(const Link *link)
+bool
+angles_link_lock(const Link *link)
 {
 	static const char *const states[] = {"creating", "binding", "pushing", "active", "unlinked"};
 	static SPIPlanPtr plan = NULL;
@@ -382,7 +377,7 @@ angles_setup_settle(Engine *engine, Action *action)
 	Link	   *link = angles_link_find(action->link_id);
 
 	/* an answer that is dropped here is asked for again; a database made is found by its mark */
-	if (link == NULL || !lock_link(link))
+	if (link == NULL || !angles_link_lock(link))
 		return;
 	if (action->answer->verdict != NOTION_DONE)
 	{
@@ -514,21 +509,19 @@ settle_schema(Engine *engine, Link *link, Action *action)
 	{
 		AnglesColumn *column = &link->columns[i].c;
 		JsonbContainer *property = angles_notion_property(source, column);
-		char	   *type = property ? angles_json_get_text(property, "type") : NULL;
-		char	   *id = property ? angles_json_get_text(property, "id") : NULL;
-		char	   *problem = NULL;
+		char	   *id;
+		char	   *problem;
 
-		if (type == NULL || id == NULL)
+		/* removed in Notion since: another one may have its name, else it is made anew below */
+		if (property == NULL && column->property_id != NULL)
 		{
-			/* removed in Notion since: it is made anew below */
-			if (column->property_id != NULL)
-				forget_property(link, column);
-			continue;
+			forget_property(link, column);
+			property = angles_notion_property(source, column);
 		}
-		if (strcmp(type, angles_codec_type_name(column->type)) != 0)
-			problem = psprintf("property \"%s\" is %s in Notion, not %s; give the column another "
-							   "property: angles.alter_link(..., mapping => ...)",
-							   column->property_name, type, angles_codec_type_name(column->type));
+		id = property ? angles_json_get_text(property, "id") : NULL;
+		if (id == NULL)
+			continue;
+		problem = angles_schema_problem(column, property);
 		Datum		values[4] = {Int32GetDatum(link->id),
 			CStringGetTextDatum(column->property_name),
 			CStringGetTextDatum(id),
@@ -536,9 +529,9 @@ settle_schema(Engine *engine, Link *link, Action *action)
 
 		column->property_id = id;
 		angles_spi_exec(&plan,
-						"UPDATE angles.link_columns SET property_id = $3, problem = $4"
+						"UPDATE angles.link_columns SET property_id = $3, notion_problem = $4"
 						" WHERE link_id = $1 AND property_name = $2"
-						" AND (property_id, problem) IS DISTINCT FROM ($3, $4)",
+						" AND (property_id, notion_problem) IS DISTINCT FROM ($3, $4)",
 						4, types, values, problem ? "    " : "   n", SPI_OK_UPDATE);
 	}
 	angles_poll_begin(link, action->answer->server_date);

@@ -79,7 +79,10 @@ angles_sweep_step(Engine *engine, Link *link)
 	if (now < sweep->due_us)
 		return sweep->due_us;
 	if (sweep->context == NULL)
+	{
 		begin(sweep);
+		angles_schema_ask(engine, link);
+	}
 	send_list(engine, link, sweep);
 	return INT64_MAX;
 }

@@ -198,7 +198,7 @@ work_with($sim, $node);
 	my $source = source_of('dark');
 	my $alerts = "SELECT count(*) FROM angles.alerts a JOIN angles.links l ON a.fingerprint = 'poll:' || l.id
 		WHERE relid = 'dark'::regclass AND closed_at IS NULL";
-	foreach my $case ([ 'unshare', 'share', 'E5' ], [ 'trash', 'restore', 'E8' ])
+	foreach my $case ([ 'unshare', 'share', 'E5: not shared' ], [ 'trash', 'restore', 'E8: in the trash' ])
 	{
 		my ($away, $back, $id) = @$case;
 		my $before = $sim->ledger;
