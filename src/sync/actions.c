@@ -6,6 +6,7 @@
 
 #include "utils/memutils.h"
 
+#include "core/clock.h"
 #include "sync/engine.h"
 
 Action *
@@ -19,6 +20,7 @@ angles_action_make(Engine *engine, ActionKind kind, int32 link_id)
 	action->kind = kind;
 	action->link_id = link_id;
 	action->links_version = angles_links_version();
+	action->planned_us = angles_clock_mono_us();
 	action->transaction = engine->transaction;
 	return action;
 }

@@ -34,6 +34,12 @@
  */
 #define ENGINE_LONGEST_TURNS_US 1000
 
+/*
+ * What could not be sent for so long is planned again before it is: its row may have changed many
+ * times, and only what it is now has to be written.
+ */
+#define ENGINE_STALE_US (60 * USECS_PER_SEC)
+
 /* In a transaction the network is looked at no more often than this. */
 #define ENGINE_EXCHANGE_US 100
 
@@ -191,6 +197,8 @@ typedef struct Action
 	int			priority;
 	int			attempts;
 	NotionRequest *request;
+	int64		planned_us;		/* when that was */
+	bool		anyway;			/* it does not go by an entry: nothing plans it again */
 	bool		replan;			/* it was never sent: its link changed meanwhile */
 	int			n_written;
 	char	  **written_ids;	/* property ids, and the local canonical values that were written */

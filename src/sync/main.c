@@ -593,10 +593,20 @@ send_requests(Engine *engine)
 static bool
 must_be_planned_again(Engine *engine, Action *action)
 {
-	if (action->links_version == angles_links_version() || action->kind == ACTION_CHECK ||
-		action->kind == ACTION_FETCH || action->kind == ACTION_SETUP ||
-		action->kind == ACTION_MARK || action->kind == ACTION_POLL ||
-		action->kind == ACTION_TARGET || action->kind == ACTION_LIST)
+	switch (action->kind)
+	{
+		case ACTION_CREATE:
+		case ACTION_PATCH:
+		case ACTION_PREFLIGHT:
+		case ACTION_TRASH:
+		case ACTION_RESTORE:
+		case ACTION_LOOKUP:
+			break;
+		default:
+			return false;
+	}
+	if (action->anyway || (action->links_version == angles_links_version() &&
+						   angles_clock_mono_us() - action->planned_us < ENGINE_STALE_US))
 		return false;
 	action->answer = MemoryContextAllocZero(action->context, sizeof(NotionAnswer));
 	action->answer->verdict = NOTION_RETRY;

@@ -175,6 +175,7 @@ take_out_again(Engine *engine, Outcome *out, Action *trashed)
 
 	action->key = pstrdup(trashed->key);
 	action->page_id = pstrdup(trashed->page_id);
+	action->anyway = true;
 	action->request = angles_notion_trash_page(trashed->page_id, false);
 	MemoryContextSwitchTo(old);
 	angles_action_ready(engine, action);
