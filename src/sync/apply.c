@@ -61,6 +61,7 @@ static ChangeKind change_kind(const char *name);
 static void look_around(Work *work, Datum links);
 static void write_job(void *arg);
 static void write_change(Change *change);
+static void look_again(Change *change);
 static bool not_now(Change *change, TimestampTz later);
 static void write_audit(Change *change);
 static void write_removed(Change *change);
@@ -359,7 +360,7 @@ write_change(Change *change)
 				 "Correct the page in Notion, or change the row or the table and call "
 				 "angles.retry().");
 		/* what the row has to say may go on */
-		angles_changelog_add(change->link->id, ANGLES_OP_INBOUND, change->entry.key, NULL);
+		look_again(change);
 		return;
 	}
 	if (change->kind == CHANGE_DELETE || change->kind == CHANGE_FLAG)
@@ -372,8 +373,17 @@ write_change(Change *change)
 	end_change(change);
 	write_audit(change);
 	/* also when the row was updated: capture sees nothing where a trigger took the change back */
-	angles_changelog_add(change->link->id, ANGLES_OP_INBOUND,
-						 change->new_key ? change->new_key : change->entry.key, NULL);
+	look_again(change);
+}
+
+/* Lets the sync worker plan the row, unless there is none yet. */
+static void
+look_again(Change *change)
+{
+	char	   *key = change->new_key ? change->new_key : change->entry.key;
+
+	if (key[0] != '\001')
+		angles_changelog_add(change->link->id, ANGLES_OP_INBOUND, key, NULL);
 }
 
 /* Puts a change back that has its turn later; returns whether that is so. */
@@ -399,9 +409,14 @@ not_now(Change *change, TimestampTz later)
 				 "the row is in use, or has not its key any more; it is tried again", NULL);
 		return true;
 	}
-	put_back(change, "ready", later, "busy", NULL,
-			 "the row has been in use, or gone, for some time; it is tried again",
-			 "Look in pg_locks for a transaction that keeps the row locked.");
+	if (change->absent)
+		put_back(change, "parked", 0, "absent", NULL,
+				 "the row was deleted here, or hidden from its owner",
+				 "Look at angles.held_deletes: its page was edited meanwhile.");
+	else
+		put_back(change, "ready", later, "busy", NULL,
+				 "the row has been in use for some time; it is tried again",
+				 "Look in pg_locks for a transaction that keeps the row locked.");
 	return true;
 }
 
@@ -449,12 +464,21 @@ write_removed(Change *change)
 static void
 write_made(Change *change)
 {
+	static SPIPlanPtr free_key = NULL;
 	static SPIPlanPtr plan = NULL;
 	Oid			types[5] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
 	Datum		values[5] = {Int32GetDatum(change->link->id), CStringGetTextDatum(change->page_id),
 		CStringGetTextDatum(psprintf("{%s}", change->base.data)),
 	CStringGetTextDatum(change->new_key), TimestampTzGetDatum(change->edited_at)};
 
+	/* a page of a row that is gone may be known by that key: it goes by a name that no row has */
+	angles_spi_exec(&free_key,
+					"UPDATE angles.pages SET key = CASE state WHEN 'new' THEN E'\\001new:'"
+					"  ELSE E'\\001gone:' END || page_id"
+					" WHERE link_id = $1 AND key = $4 AND page_id <> $2::uuid"
+					" AND state IN ('trashed', 'left', 'restored', 'new')"
+					" AND $3 IS NOT NULL AND $5 IS NOT NULL",
+					5, types, values, NULL, SPI_OK_UPDATE);
 	angles_spi_exec(&plan,
 					"UPDATE angles.pages SET state = 'live', key = $4, base = base || $3::jsonb,"
 					" base_local = '{}', last_edited = $5, applied_at = clock_timestamp()"

@@ -50,10 +50,13 @@ typedef struct Change
 	/* filled by angles_apply_rows() */
 	bool		not_reached;	/* this transaction is long enough: at once in the next one */
 	bool		busy;			/* somebody has the row, or it is not there yet: later */
+	bool		absent;			/* ... there is no such row */
 	bool		waits;			/* NEW: it references a page that has no row yet: later */
 	bool		row_is_gone;	/* DELETE, FLAG: there is nothing left to do */
 	char	   *hold;			/* DELETE: why a person has to decide */
 	char	   *new_key;		/* NEW, MAKE: of the row */
+	struct Change **mates;		/* all changes of this transaction, itself included */
+	int			n_mates;
 	ErrorData  *refused;		/* why the database did not take it */
 	StringInfoData base;		/* members of what is agreed on now, as JSON without braces */
 	StringInfoData held;		/* ... of what waits for a person, of all properties */

@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -34,6 +35,10 @@ typedef struct Kept
 	Datum		texts;			/* text[] */
 } Kept;
 
+static bool is_made_by_mate(const Change *change);
+static bool key_can_be(Change *change);
+static void read_key_job(void *arg);
+static char *key_part(const char *key, int n_keys, int k);
 static void insert_row(Change *change);
 static void add_properties(Change *change, RowUpdate *update);
 static void add_key(Change *change, RowUpdate *update);
@@ -41,7 +46,7 @@ static char *key_text_of_page(Change *change, const char *name);
 static bool has_default(Oid relid, const char *name, bool *not_null);
 static void run_insert(Change *change, RowUpdate *update);
 static void check_scope(Change *change);
-static void free_key_job(void *arg);
+static void check_key_job(void *arg);
 static bool changed_here(Change *change);
 static char *dependent_rows(Change *change);
 static bool has_dependents(Change *change, const char *table, ArrayType *columns,
@@ -55,6 +60,8 @@ static void keep_row_job(void *arg);
 void
 angles_apply_make(Change *change)
 {
+	if (is_made_by_mate(change) || !key_can_be(change))
+		change->entry.key = psprintf("\001new:%s", change->page_id);
 	if (change->entry.key[0] != '\001')
 	{
 		switch (angles_apply_lock(change))
@@ -78,6 +85,60 @@ angles_apply_make(Change *change)
 	insert_row(change);
 }
 
+/* Whether the row of this key was made for another page, just now. */
+static bool
+is_made_by_mate(const Change *change)
+{
+	for (int i = 0; i < change->n_mates; i++)
+	{
+		const Change *mate = change->mates[i];
+
+		if (mate != change && mate->new_key != NULL && mate->refused == NULL &&
+			strcmp(mate->new_key, change->entry.key) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Whether what a person wrote into the key's property may be a key of the table at all. */
+static bool
+key_can_be(Change *change)
+{
+	return change->entry.key[0] == '\001' ||
+		angles_txn_try(read_key_job, change, true) == NULL;
+}
+
+static void
+read_key_job(void *arg)
+{
+	Change	   *change = (Change *) arg;
+	int			n_keys = list_length(change->link->keys);
+	RowUpdate  *update = angles_apply_update(change->link);
+
+	for (int k = 0; k < n_keys; k++)
+		angles_apply_input(update, change->link->relid, (char *) list_nth(change->link->keys, k),
+						   key_part(change->entry.key, n_keys, k));
+}
+
+/* Returns one value of a key text, as angles_key_text() makes it; an error where it is none. */
+static char *
+key_part(const char *key, int n_keys, int k)
+{
+	Jsonb	   *parts;
+	JsonbValue *part;
+
+	if (n_keys == 1)
+		return pstrdup(key);
+	parts = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(key)));
+	part = JB_ROOT_IS_ARRAY(parts) && JB_ROOT_COUNT(parts) == n_keys
+		? getIthJsonbValueFromContainer(&parts->root, k) : NULL;
+	if (part == NULL || part->type != jbvString)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("this is no key of %d values", n_keys)));
+	return pnstrdup(part->val.string.val, part->val.string.len);
+}
+
 static void
 insert_row(Change *change)
 {
@@ -93,7 +154,7 @@ insert_row(Change *change)
 	run_insert(change, update);
 	if (change->link->filter != NULL)
 		check_scope(change);
-	angles_worker_as_owner(free_key_job, change);
+	angles_worker_as_owner(check_key_job, change);
 }
 
 /*
@@ -137,30 +198,20 @@ add_key(Change *change, RowUpdate *update)
 	Link	   *link = change->link;
 	int			n_keys = list_length(link->keys);
 	bool		named = change->entry.key[0] != '\001';
-	Jsonb	   *parts = named && n_keys > 1 ? angles_codec_parse(change->entry.key) : NULL;
 
 	for (int k = 0; k < n_keys; k++)
 	{
 		char	   *name = (char *) list_nth(link->keys, k);
 		bool		not_null;
-		char	   *text = NULL;
+		char	   *text;
 
 		if (change->kind != CHANGE_MAKE && has_default(link->relid, name, &not_null))
 			continue;
-		if (parts != NULL)
-		{
-			JsonbValue *part = getIthJsonbValueFromContainer(&parts->root, k);
-
-			text = part ? pnstrdup(part->val.string.val, part->val.string.len) : NULL;
-		}
-		else if (named)
-			text = change->entry.key;
-		else
-			text = key_text_of_page(change, name);
+		text = named ? key_part(change->entry.key, n_keys, k) : key_text_of_page(change, name);
 		if (text == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_NOT_NULL_VIOLATION),
-					 errmsg("the page has no key, and column \"%s\" has no default; write the key "
+					 errmsg("the page has no key, and column \"%s\" has no default; write a key "
 							"into property \"%s\"", name,
 							link->key_column->c.property_name)));
 		angles_apply_input(update, link->relid, name, text);
@@ -268,28 +319,22 @@ check_scope(Change *change)
 }
 
 /*
- * The key may be known as that of a row that is gone: its page goes by a name that no row has.
- * While it is a live row's, whose deletion was not taken in yet, this one has its turn later.
+ * While the key is known as that of another row, whose deletion was not taken in yet, this one has
+ * its turn later.
  */
 static void
-free_key_job(void *arg)
+check_key_job(void *arg)
 {
 	static SPIPlanPtr plan = NULL;
-	static SPIPlanPtr taken = NULL;
 	Change	   *change = (Change *) arg;
 	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
 	Datum		values[3] = {Int32GetDatum(change->link->id),
 	CStringGetTextDatum(change->new_key), CStringGetTextDatum(change->page_id)};
 
-	angles_spi_exec(&plan,
-					"UPDATE angles.pages SET key = CASE state WHEN 'new' THEN E'\\001new:'"
-					"  ELSE E'\\001gone:' END || page_id"
-					" WHERE link_id = $1 AND key = $2 AND page_id <> $3::uuid"
-					" AND state IN ('trashed', 'left', 'restored', 'new')",
-					3, types, values, NULL, SPI_OK_UPDATE);
-	if (angles_spi_exec(&taken,
+	if (angles_spi_exec(&plan,
 						"SELECT FROM angles.pages WHERE link_id = $1 AND key = $2"
-						" AND page_id IS DISTINCT FROM $3::uuid",
+						" AND page_id IS DISTINCT FROM $3::uuid"
+						" AND state NOT IN ('trashed', 'left', 'restored', 'new')",
 						3, types, values, NULL, SPI_OK_SELECT) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),

@@ -62,6 +62,11 @@ angles_apply_rows(Link *link, int n, Change **changes)
 	ErrorData  *error;
 	bool		enough = false;
 
+	for (int i = 0; i < n; i++)
+	{
+		changes[i]->mates = changes;
+		changes[i]->n_mates = n;
+	}
 	/* a trigger that no cancel ends will end this process: its successor shall know */
 	angles_worker_reading(link->id);
 	error = angles_txn_try_for(batch_job, &batch, false, angles_guc_apply_timeout);
@@ -140,7 +145,7 @@ clear(Change *change)
 	initStringInfo(&change->left);
 	initStringInfo(&change->columns);
 	change->not_reached = change->busy = change->written = change->to_send = false;
-	change->waits = change->row_is_gone = false;
+	change->absent = change->waits = change->row_is_gone = false;
 	change->hold = change->new_key = NULL;
 	change->refused = NULL;
 	change->problem = NULL;
@@ -179,8 +184,11 @@ apply_one(Change *change)
 		change->row_is_gone = true;
 	else if (at == ROW_BUSY || at == ROW_ABSENT ||
 			 (at == ROW_OUT_OF_SCOPE && change->kind == CHANGE_EDIT))
+	{
 		/* out of scope its page is being left alone: see the planner */
 		change->busy = true;
+		change->absent = at == ROW_ABSENT;
+	}
 	else
 	{
 		if (change->kind != CHANGE_FLAG && at == ROW_LOCKED)

@@ -235,7 +235,8 @@ typedef struct SweepState
 	TimestampTz from;			/* pages made before were listed; 0: from the first */
 	bool		whole;			/* it has shown all there is */
 	bool		flying;			/* a request is planned or under way */
-	bool		at_once;		/* somebody waits for the next one */
+	bool		at_once;		/* somebody waits for the next one ... */
+	int64		wanted_us;		/* ... since then */
 	bool		known;			/* when the last one was is known */
 	bool		source_seen;	/* the data source is there, while rows of it seem gone */
 	bool		many;			/* more pages are missing than may go without a person */
@@ -246,7 +247,8 @@ typedef struct SweepState
 	List	   *suspects;		/* of char *: ids of pages to ask for */
 	TimestampTz began;			/* by this server's clock */
 	int64		begun_us;
-	int64		due_us;			/* of the next request */
+	int64		due_us;			/* no request before that */
+	int64		last_us;		/* when the last listing began */
 	int64		seen_us;		/* when the last one began that went to its end */
 } SweepState;
 
@@ -690,6 +692,9 @@ extern void angles_poll_at_once(Engine *engine, const Link *link);
  * way into the link's table. Needs a transaction.
  */
 extern bool angles_poll_moves(Engine *engine, const Link *link, int64 since_us);
+
+/* Settings were read anew: intervals may be others. */
+extern void angles_poll_reloaded(Engine *engine);
 
 /* Whether any link is asked for changes: the worker stays. */
 extern bool angles_poll_wanted(void);

@@ -72,6 +72,7 @@ angles_sync_main(Datum main_arg)
 		{
 			reloads = angles_wait_reloads();
 			read_token(engine);
+			angles_poll_reloaded(engine);
 			engine->look = true;
 		}
 		look_for_wake(engine);

@@ -93,6 +93,21 @@ angles_poll_step(Engine *engine)
 	}
 }
 
+void
+angles_poll_reloaded(Engine *engine)
+{
+	ListCell   *lc;
+
+	foreach(lc, engine->counts)
+	{
+		LinkCounts *counts = (LinkCounts *) lfirst(lc);
+
+		if (counts->poll_failures == 0)
+			counts->poll_due_us = 0;
+	}
+	engine->poll_due_us = 0;
+}
+
 bool
 angles_poll_wanted(void)
 {

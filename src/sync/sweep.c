@@ -57,6 +57,7 @@ static const char *how_removed(const Link *link, const NotionAnswer *answer);
 static void all_are_missing(Engine *engine, Link *link, SweepState *sweep);
 static void sweep_ends(Link *link, SweepState *sweep, bool whole);
 static void sweep_fails(SweepState *sweep, const NotionAnswer *answer);
+static void try_again(SweepState *sweep, int retry_after_s);
 static void drop_listing(SweepState *sweep);
 static int64 interval_us(const SweepState *sweep);
 
@@ -65,6 +66,7 @@ angles_sweep_step(Engine *engine, Link *link)
 {
 	SweepState *sweep = &angles_counts(engine, link->id)->sweep;
 	int64		now = angles_clock_mono_us();
+	int64		due;
 
 	if (sweep->flying || sweep->asked > 0 || !sweep->known)
 		return INT64_MAX;
@@ -76,8 +78,12 @@ angles_sweep_step(Engine *engine, Link *link)
 			send_source(engine, link);
 		return INT64_MAX;
 	}
-	if (now < sweep->due_us)
-		return sweep->due_us;
+	due = sweep->due_us;
+	/* the interval may be another one by now */
+	if (sweep->context == NULL && !sweep->at_once)
+		due = Max(due, sweep->last_us + interval_us(sweep));
+	if (now < due)
+		return due;
 	if (sweep->context == NULL)
 	{
 		begin(sweep);
@@ -93,6 +99,7 @@ angles_sweep_at_once(Engine *engine, const Link *link)
 	SweepState *sweep = &angles_counts(engine, link->id)->sweep;
 
 	sweep->at_once = true;
+	sweep->wanted_us = angles_clock_mono_us();
 	sweep->due_us = 0;
 	engine->poll_due_us = 0;
 }
@@ -534,16 +541,12 @@ sweep_ends(Link *link, SweepState *sweep, bool whole)
 		angles_alert_close(psprintf("sweep:%d", link->id));
 		sweep->seen_us = sweep->begun_us;
 		sweep->failures = 0;
-		sweep->due_us = sweep->begun_us + interval_us(sweep);
+		sweep->last_us = sweep->begun_us;
+		/* somebody may have asked for another one meanwhile */
+		sweep->at_once = sweep->wanted_us > sweep->begun_us;
 	}
 	else
-		sweep->due_us = angles_clock_mono_us() +
-			angles_backoff_us(Max(sweep->failures, 1), -1) + interval_us(sweep) / 10;
-	/* somebody may have asked for another one meanwhile */
-	if (sweep->at_once && !whole)
-		sweep->due_us = angles_clock_mono_us() + angles_backoff_us(Max(sweep->failures, 1), -1);
-	else
-		sweep->at_once = false;
+		try_again(sweep, -1);
 	drop_listing(sweep);
 }
 
@@ -552,9 +555,20 @@ static void
 sweep_fails(SweepState *sweep, const NotionAnswer *answer)
 {
 	sweep->failures++;
-	sweep->due_us = angles_clock_mono_us() +
-		Max(angles_backoff_us(sweep->failures, answer->retry_after_s), interval_us(sweep) / 10);
+	try_again(sweep, answer->retry_after_s);
 	drop_listing(sweep);
+}
+
+/* Sooner than the next one would be, and at once but for the failure where somebody waits. */
+static void
+try_again(SweepState *sweep, int retry_after_s)
+{
+	int64		delay = angles_backoff_us(Max(sweep->failures, 1), retry_after_s);
+
+	if (!sweep->at_once)
+		delay = Max(delay, interval_us(sweep) / 10);
+	sweep->due_us = angles_clock_mono_us() + delay;
+	sweep->last_us = sweep->due_us - interval_us(sweep);
 }
 
 static void
@@ -617,5 +631,5 @@ angles_sweep_read(Engine *engine, const Link *link, TimestampTz swept_at)
 	int64		age = angles_clock_now() - swept_at;
 
 	sweep->known = true;
-	sweep->due_us = angles_clock_mono_us() + Max(interval_us(sweep) - Max(age, 0), 0);
+	sweep->last_us = angles_clock_mono_us() - Max(age, 0);
 }

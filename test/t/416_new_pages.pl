@@ -71,7 +71,7 @@ foreach my $point ('applied', 'apply_committed', 'before_claim_commit', 'after_c
 	$node->sql(q{CREATE TABLE codes (code text PRIMARY KEY, title text)});
 	link_table($node, 'codes', q{title_column => 'title'});
 	my $page = add('codes', title => 'no code');
-	comes(q{EXISTS (SELECT FROM angles.parked WHERE code = '23502' AND message LIKE '%write the key into property "code"%')},
+	comes(q{EXISTS (SELECT FROM angles.parked WHERE code = '23502' AND message LIKE '%write a key into property "code"%')},
 		'C8: a key that nobody draws has to be written');
 	$sim->call('POST', '/_sim/edit', { op => 'set', page_id => $page, properties => { code => 'abc' } });
 	comes("EXISTS (SELECT FROM codes WHERE code = 'abc' AND title = 'no code')", 'C8: then it is the row\'s');
@@ -89,6 +89,21 @@ foreach my $point ('applied', 'apply_committed', 'before_claim_commit', 'after_c
 	$sim->call('POST', '/_sim/edit', { op => 'set', page_id => $parent, properties => { title => 'project' } });
 	comes(q{EXISTS (SELECT FROM tasks t JOIN projects p ON p.id = t.project WHERE t.title = 'task' AND p.title = 'project')},
 		'G1: and gets its row when that has one');
+}
+
+# C8: a key that is none, one of a row that has no page, one that nobody has
+{
+	table('typed', 2);
+	add('typed', title => 'odd', id => 'not a number');
+	comes("EXISTS (SELECT FROM typed WHERE id = 3 AND title = 'odd')", 'C8: what cannot be a key is none');
+	$node->sql("SET angles.sync = off; INSERT INTO typed VALUES (50, 'unseen', 5)");
+	my $page = add('typed', title => 'for it', id => '50');
+	comes("(SELECT title FROM typed WHERE id = 50) = 'unseen'", 'C8: the row');
+	comes("EXISTS (SELECT FROM angles.pages WHERE page_id = '$page' AND state = 'live' AND key = '50')", 'C8: the page of a row that has none is found by its key');
+	add('typed', title => 'far', id => '77');
+	comes("EXISTS (SELECT FROM typed WHERE id = 4 AND title = 'far')", 'C8: a key that the sequence has yet to give is not taken');
+	comes("(SELECT count(*) FROM angles.queue) = 0", 'C8: at rest');
+	is(seen('typed'), join(', ', sort split /, /, rows('typed', "id || ' ' || title || ' ' || COALESCE(n::text, '-')")), 'C8: both sides are equal');
 }
 
 # C9
