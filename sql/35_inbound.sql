@@ -157,8 +157,9 @@ CREATE VIEW angles.removed_rows AS
 			ELSE has_table_privilege(t.oid, 'SELECT') AND NOT row_security_active(t.oid) END AS visible) v;
 COMMENT ON VIEW angles.removed_rows IS 'rows that sync has deleted because their pages were; angles.undelete(id) brings one back';
 
+/* lint: sql-search-path: the triggers of the table run as in any INSERT of the caller */
 CREATE FUNCTION angles.undelete(id bigint) RETURNS text
-	LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+	LANGUAGE c VOLATILE
 	AS 'MODULE_PATHNAME', 'angles_undelete';
 COMMENT ON FUNCTION angles.undelete IS 'inserts a row of angles.removed_rows again, with the rights of the caller; its page follows; returns its key';
 

@@ -201,27 +201,36 @@ pick_job(void *arg)
 	values[0] = own_links(&n_links);
 	values[1] = TimestampTzGetDatum(angles_clock_now());
 	values[2] = Int32GetDatum(APPLY_BATCH);
-	tidy(values[0]);
 	work->n = angles_spi_exec(&plan,
-							  "SELECT i.link_id, i.page_id::text, i.remote, i.edited_at,"
+							  "WITH i AS (SELECT i.* FROM angles.inbox i"
+							  "  JOIN angles.pages p"
+							  "   ON p.link_id = i.link_id AND p.page_id = i.page_id"
+							  "  LEFT JOIN angles.queue_entries q"
+							  "   ON q.link_id = p.link_id AND q.key = p.key"
+							  "  WHERE i.state = 'ready' AND i.link_id = ANY ($1)"
+							  "  AND (i.next_at IS NULL OR i.next_at <= $2)"
+							  "  AND p.state = i.page_state AND q.state IS DISTINCT FROM 'claimed'"
+							  "  ORDER BY i.link_id, i.seen_at LIMIT $3"
+							  "  FOR UPDATE OF i SKIP LOCKED)"
+							  " SELECT i.link_id, i.page_id::text, i.remote, i.edited_at,"
 							  " i.edited_by, i.attempts, p.key, p.base, p.base_local, p.held,"
 							  " q.changed_at, i.decided, i.kind"
-							  " FROM angles.inbox i"
-							  " JOIN angles.pages p"
+							  " FROM i JOIN angles.pages p"
 							  "  ON p.link_id = i.link_id AND p.page_id = i.page_id"
 							  " LEFT JOIN angles.queue_entries q"
 							  "  ON q.link_id = p.link_id AND q.key = p.key"
-							  " WHERE i.state = 'ready' AND i.link_id = ANY ($1)"
-							  " AND (i.next_at IS NULL OR i.next_at <= $2)"
-							  " AND p.state = i.page_state"
-							  " AND q.state IS DISTINCT FROM 'claimed'"
-							  " ORDER BY i.link_id, p.key LIMIT $3"
-							  " FOR UPDATE OF i SKIP LOCKED",
+							  /* rows are locked in the order of their keys */
+							  " ORDER BY i.link_id, p.key",
 							  3, types, values, NULL, SPI_OK_SELECT);
 	work->changes = palloc0(Max(work->n, 1) * sizeof(Change));
 	for (int i = 0; i < work->n; i++)
 		take_change(&work->changes[i], i);
 	work->more = work->n == APPLY_BATCH;
+	if (work->more)
+		return;
+	/* all of the inbox is looked at when what can be done is done */
+	if (work->n == 0)
+		tidy(values[0]);
 	look_around(work, values[0]);
 }
 
@@ -365,10 +374,12 @@ write_change(Change *change)
 	}
 	if (change->kind == CHANGE_DELETE || change->kind == CHANGE_FLAG)
 		write_removed(change);
-	else if (change->kind == CHANGE_NEW || change->kind == CHANGE_MAKE)
-		write_made(change);
 	else
+	{
+		if (change->kind == CHANGE_NEW || change->kind == CHANGE_MAKE)
+			write_made(change);
 		write_page(change);
+	}
 	write_conflicts(change);
 	end_change(change);
 	write_audit(change);
@@ -466,24 +477,22 @@ write_made(Change *change)
 {
 	static SPIPlanPtr free_key = NULL;
 	static SPIPlanPtr plan = NULL;
-	Oid			types[5] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
-	Datum		values[5] = {Int32GetDatum(change->link->id), CStringGetTextDatum(change->page_id),
-		CStringGetTextDatum(psprintf("{%s}", change->base.data)),
-	CStringGetTextDatum(change->new_key), TimestampTzGetDatum(change->edited_at)};
+	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[3] = {Int32GetDatum(change->link->id), CStringGetTextDatum(change->page_id),
+	CStringGetTextDatum(change->new_key)};
 
 	/* a page of a row that is gone may be known by that key: it goes by a name that no row has */
 	angles_spi_exec(&free_key,
 					"UPDATE angles.pages SET key = CASE state WHEN 'new' THEN E'\\001new:'"
 					"  ELSE E'\\001gone:' END || page_id"
-					" WHERE link_id = $1 AND key = $4 AND page_id <> $2::uuid"
-					" AND state IN ('trashed', 'left', 'restored', 'new')"
-					" AND $3 IS NOT NULL AND $5 IS NOT NULL",
-					5, types, values, NULL, SPI_OK_UPDATE);
+					" WHERE link_id = $1 AND key = $3 AND page_id <> $2::uuid"
+					" AND state IN ('trashed', 'left', 'restored', 'new')",
+					3, types, values, NULL, SPI_OK_UPDATE);
 	angles_spi_exec(&plan,
-					"UPDATE angles.pages SET state = 'live', key = $4, base = base || $3::jsonb,"
-					" base_local = '{}', last_edited = $5, applied_at = clock_timestamp()"
+					"UPDATE angles.pages SET state = 'live', key = $3, base = '{}',"
+					" base_local = '{}', held = NULL, applied_at = clock_timestamp()"
 					" WHERE link_id = $1 AND page_id = $2::uuid AND state = 'new'",
-					5, types, values, NULL, SPI_OK_UPDATE);
+					3, types, values, NULL, SPI_OK_UPDATE);
 	free_relations(change);
 }
 
@@ -622,7 +631,8 @@ end_change(Change *change)
 	}
 	values[2] = CStringGetTextDatum(psprintf("{%s}", change->left.data));
 	angles_spi_exec(&left,
-					"UPDATE angles.inbox SET remote = $3::jsonb, decided = NULL"
+					"UPDATE angles.inbox SET remote = $3::jsonb, decided = NULL,"
+					" kind = CASE WHEN kind = 'unflag' THEN kind ELSE 'edit' END"
 					" WHERE link_id = $1 AND page_id = $2::uuid",
 					3, types, values, NULL, SPI_OK_UPDATE);
 	put_back(change, "parked", 0, "permanent", NULL, change->problem,

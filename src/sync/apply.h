@@ -55,6 +55,9 @@ typedef struct Change
 	bool		row_is_gone;	/* DELETE, FLAG: there is nothing left to do */
 	char	   *hold;			/* DELETE: why a person has to decide */
 	char	   *new_key;		/* NEW, MAKE: of the row */
+	bool		is_copy;		/* ... the key that the page carries is another page's */
+	bool		inserting;		/* ... there is no row yet */
+	bool		merged;			/* ... there was one, which it belongs to now */
 	struct Change **mates;		/* all changes of this transaction, itself included */
 	int			n_mates;
 	ErrorData  *refused;		/* why the database did not take it */
@@ -127,6 +130,9 @@ extern void angles_apply_note_base(Change *change, const SyncColumn *column, Jso
 extern void angles_apply_row_update(Change *change, RowUpdate *update);
 
 /* ---- applypage.c ---- */
+
+/* Returns one value of a key text, as angles_key_text() makes it; an error where it is none. */
+extern char *angles_apply_key_part(const char *key, int n_keys, int k);
 
 /* Makes a row for a page, or gives the page to the row that has its key. */
 extern void angles_apply_make(Change *change);

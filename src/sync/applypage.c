@@ -35,10 +35,11 @@ typedef struct Kept
 	Datum		texts;			/* text[] */
 } Kept;
 
+static void read_key(Change *change);
+static void is_taken_job(void *arg);
 static bool is_made_by_mate(const Change *change);
 static bool key_can_be(Change *change);
 static void read_key_job(void *arg);
-static char *key_part(const char *key, int n_keys, int k);
 static void insert_row(Change *change);
 static void add_properties(Change *change, RowUpdate *update);
 static void add_key(Change *change, RowUpdate *update);
@@ -47,6 +48,7 @@ static bool has_default(Oid relid, const char *name, bool *not_null);
 static void run_insert(Change *change, RowUpdate *update);
 static void check_scope(Change *change);
 static void check_key_job(void *arg);
+static bool lock_for_delete(Change *change);
 static bool changed_here(Change *change);
 static char *dependent_rows(Change *change);
 static bool has_dependents(Change *change, const char *table, ArrayType *columns,
@@ -75,14 +77,65 @@ angles_apply_make(Change *change)
 						 errmsg("the row with this key does not pass the link's filter")));
 				break;
 			case ROW_LOCKED:
+				read_key(change);
+				angles_worker_as_owner(is_taken_job, change);
+				if (change->is_copy)
+					break;
 				change->new_key = change->entry.key;
+				change->merged = true;
 				angles_apply_merge(change);
 				return;
 			case ROW_ABSENT:
 				break;
 		}
 	}
+	if (change->is_copy)
+		change->entry.key = psprintf("\001new:%s", change->page_id);
 	insert_row(change);
+}
+
+/* A person may have written the key in another way than the row has it. */
+static void
+read_key(Change *change)
+{
+	Link	   *link = change->link;
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(change->entry.key)};
+	AttrNumber	attnums[INDEX_MAX_KEYS];
+	MemoryContext caller = CurrentMemoryContext;
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	for (int k = 0; k < list_length(link->keys); k++)
+	{
+		appendStringInfo(&sql, "%s t.%s", k == 0 ? "SELECT" : ",",
+						 quote_identifier((char *) list_nth(link->keys, k)));
+		attnums[k] = k + 1;
+	}
+	appendStringInfo(&sql, " FROM %s", link->one_row);
+	if (SPI_execute_with_args(sql.data, 1, types, values, NULL, false, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "could not read the key of the row");
+	MemoryContextSwitchTo(caller);
+	change->entry.key = angles_capture_key_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+												list_length(link->keys), attnums);
+}
+
+/* The row that has the key may have another page, or have just been given one. */
+static void
+is_taken_job(void *arg)
+{
+	static SPIPlanPtr plan = NULL;
+	Change	   *change = (Change *) arg;
+	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[3] = {Int32GetDatum(change->link->id),
+	CStringGetTextDatum(change->entry.key), CStringGetTextDatum(change->page_id)};
+
+	change->is_copy = is_made_by_mate(change) ||
+		angles_spi_exec(&plan,
+						"SELECT FROM angles.pages WHERE link_id = $1 AND key = $2"
+						" AND page_id IS DISTINCT FROM $3::uuid AND state <> 'new'",
+						3, types, values, NULL, SPI_OK_SELECT) > 0;
 }
 
 /* Whether the row of this key was made for another page, just now. */
@@ -117,12 +170,11 @@ read_key_job(void *arg)
 
 	for (int k = 0; k < n_keys; k++)
 		angles_apply_input(update, change->link->relid, (char *) list_nth(change->link->keys, k),
-						   key_part(change->entry.key, n_keys, k));
+						   angles_apply_key_part(change->entry.key, n_keys, k));
 }
 
-/* Returns one value of a key text, as angles_key_text() makes it; an error where it is none. */
-static char *
-key_part(const char *key, int n_keys, int k)
+char *
+angles_apply_key_part(const char *key, int n_keys, int k)
 {
 	Jsonb	   *parts;
 	JsonbValue *part;
@@ -144,6 +196,7 @@ insert_row(Change *change)
 {
 	RowUpdate  *update = angles_apply_update(change->link);
 
+	change->inserting = true;
 	add_properties(change, update);
 	if (change->waits)
 		return;
@@ -205,9 +258,10 @@ add_key(Change *change, RowUpdate *update)
 		bool		not_null;
 		char	   *text;
 
-		if (change->kind != CHANGE_MAKE && has_default(link->relid, name, &not_null))
+		if ((change->kind != CHANGE_MAKE || !named) && has_default(link->relid, name, &not_null))
 			continue;
-		text = named ? key_part(change->entry.key, n_keys, k) : key_text_of_page(change, name);
+		text = named ? angles_apply_key_part(change->entry.key, n_keys, k)
+			: key_text_of_page(change, name);
 		if (text == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_NOT_NULL_VIOLATION),
@@ -360,8 +414,20 @@ angles_apply_delete(Change *change)
 		case ROW_ABSENT:
 			change->row_is_gone = true;
 			return;
-		default:
+		case ROW_OUT_OF_SCOPE:
+			if (change->decided == NULL)
+			{
+				change->hold = "its page was removed in Notion, and the row has left the filter";
+				return;
+			}
 			break;
+		case ROW_LOCKED:
+			break;
+	}
+	if (!lock_for_delete(change))
+	{
+		change->busy = true;
+		return;
 	}
 	if (change->decided == NULL && changed_here(change))
 		change->hold = "its page was removed in Notion, and the row was changed here";
@@ -385,6 +451,20 @@ angles_apply_delete(Change *change)
 				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
 				 errmsg("a trigger or a rule of the table kept the row in")));
 	change->written = true;
+}
+
+/* Nobody may begin to reference the row while it is seen whether anybody does. */
+static bool
+lock_for_delete(Change *change)
+{
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(change->entry.key)};
+
+	if (SPI_execute_with_args(psprintf("SELECT FROM %s FOR UPDATE OF t SKIP LOCKED",
+									   change->link->one_row),
+							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not lock the row");
+	return SPI_processed > 0;
 }
 
 /* Whether the row holds something that is not in Notion, as the planner sees it. */
@@ -420,7 +500,7 @@ dependent_rows(Change *change)
 							  "   AS k (attnum, n) JOIN pg_catalog.pg_attribute a"
 							  "   ON a.attrelid = c.confrelid AND a.attnum = k.attnum ORDER BY k.n)"
 							  " FROM pg_catalog.pg_constraint c WHERE c.confrelid = $1"
-							  " AND c.contype = 'f' AND c.conparentid = 0"
+							  " AND c.contype = 'f'"
 							  " AND c.confdeltype IN ('c', 'n', 'd')",
 							  1, types, values, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read pg_constraint");

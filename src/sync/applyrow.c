@@ -146,6 +146,7 @@ clear(Change *change)
 	initStringInfo(&change->columns);
 	change->not_reached = change->busy = change->written = change->to_send = false;
 	change->absent = change->waits = change->row_is_gone = false;
+	change->is_copy = change->inserting = change->merged = false;
 	change->hold = change->new_key = NULL;
 	change->refused = NULL;
 	change->problem = NULL;
@@ -517,7 +518,6 @@ assign_reference(Change *change, const SyncColumn *column, Jsonb *pages, Jsonb *
 {
 	int			n = JB_ROOT_IS_ARRAY(pages) && !JB_ROOT_IS_SCALAR(pages) ? JB_ROOT_COUNT(pages) : 0;
 	Parent		parent = {column, NULL, NULL, CurrentMemoryContext};
-	Jsonb	   *keys = NULL;
 	ListCell   *lc;
 	int			k = 0;
 
@@ -539,22 +539,15 @@ assign_reference(Change *change, const SyncColumn *column, Jsonb *pages, Jsonb *
 			note_left(change, column, remote,
 					  psprintf("property \"%s\" points to a page that belongs to no row of the "
 							   "referenced table", column->c.property_name));
-			change->waits = change->kind == CHANGE_NEW;
+			change->waits = change->inserting;
 			return false;
 		}
-		if (column->n_values > 1)
-			keys = angles_codec_parse(parent.key);
 	}
 	foreach(lc, column->ref_names)
 	{
-		const char *text = parent.key;
+		char	   *text = parent.key == NULL ? NULL
+			: angles_apply_key_part(parent.key, column->n_values, k);
 
-		if (keys != NULL)
-		{
-			JsonbValue *one = getIthJsonbValueFromContainer(&keys->root, k);
-
-			text = pnstrdup(one->val.string.val, one->val.string.len);
-		}
 		input_value(&update->columns[update->n], change->link->relid, (char *) lfirst(lc), text);
 		update->n++;
 		k++;

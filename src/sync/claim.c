@@ -543,6 +543,7 @@ static void
 write_marks(Engine *engine, Marks *marks)
 {
 	static SPIPlanPtr plans[7];
+	int32		alerted = 0;
 
 	write_claimed(engine, marks);
 	if (marks->intents.n > 0)
@@ -623,6 +624,16 @@ write_marks(Engine *engine, Marks *marks)
 	}
 	write_later(engine, &marks->later);
 	free_children(engine, marks);
+	/* a deletion, or a row that is there again, may have been what was waited for */
+	for (int i = 0; i < marks->forgotten.n + marks->back.n; i++)
+	{
+		int32		link_id = DatumGetInt32(i < marks->forgotten.n ? marks->forgotten.links[i]
+											: marks->back.links[i - marks->forgotten.n]);
+
+		if (link_id != alerted && angles_link_find(link_id) != NULL)
+			angles_removed_alert(angles_link_find(link_id));
+		alerted = link_id;
+	}
 }
 
 /* The queue has one writer: the entries are still where this transaction has read them. */
@@ -728,6 +739,7 @@ angles_claim_take_over(Engine *engine)
 {
 	static SPIPlanPtr plan = NULL;
 	static SPIPlanPtr released = NULL;
+	static SPIPlanPtr undone = NULL;
 	Oid			types[3] = {INT8OID, INT4OID, INT4OID};
 	Datum		values[3] = {Int64GetDatum(engine->generation), Int32GetDatum(ENGINE_MAX_CRASHES),
 	Int32GetDatum(angles_worker_predecessor_died() ? 1 : 0)};
@@ -752,6 +764,12 @@ angles_claim_take_over(Engine *engine)
 					" AND NOT EXISTS (SELECT FROM angles.queue_entries b"
 					"  WHERE b.link_id = q.waits_for_link AND b.key = q.waits_for_key"
 					"  AND b.state NOT IN ('parked', 'held', 'waiting'))",
+					0, NULL, NULL, NULL, SPI_OK_UPDATE);
+	/* a restored dump has pages, but nothing of the inbox */
+	angles_spi_exec(&undone,
+					"UPDATE angles.pages p SET pending = 'held' WHERE pending = 'apply'"
+					" AND NOT EXISTS (SELECT FROM angles.inbox i"
+					"  WHERE i.link_id = p.link_id AND i.page_id = p.page_id)",
 					0, NULL, NULL, NULL, SPI_OK_UPDATE);
 	engine->more[0] = engine->more[1] = true;
 	angles_pick_next_due(engine);

@@ -50,6 +50,7 @@ angles_compare_pages(Engine *engine, Link *link, Action *action, JsonbContainer 
 	char	  **ids = palloc0(n * sizeof(char *));
 	Known	   *known = palloc0(n * sizeof(Known));
 	bool	   *unknown = palloc0(n * sizeof(bool));
+	Jsonb	  **noted = palloc0(n * sizeof(Jsonb *));
 	bool		any_unknown = false;
 	RowSet		back = {0};
 	News		news = {0};
@@ -65,6 +66,8 @@ angles_compare_pages(Engine *engine, Link *link, Action *action, JsonbContainer 
 	for (int i = 0; i < n; i++)
 	{
 		unknown[i] = known[i].key == NULL ||
+			/* of a page without a row all counts, whatever was known of it */
+			(!known[i].foreign && !known[i].stale && known[i].state == PAGE_NEW) ||
 			/* moved here, and no row of the other table has it any more */
 			(known[i].foreign && (known[i].free || known[i].state == PAGE_TRASHED ||
 								  known[i].state == PAGE_LEFT));
@@ -73,13 +76,16 @@ angles_compare_pages(Engine *engine, Link *link, Action *action, JsonbContainer 
 		any_unknown = any_unknown || unknown[i];
 		if (unknown[i] || known[i].stale)
 			continue;
-		if (known[i].state == PAGE_LIVE || known[i].state == PAGE_NEW)
+		if (known[i].state == PAGE_LIVE)
 			compare_page(engine, link, angles_json_element(results, i), ids[i], &known[i], &news);
 		else if ((known[i].state == PAGE_REMOVED || known[i].state == PAGE_TRASHED) &&
 				 !known[i].claimed)
 			angles_rows_add(&back, link->id, ids[i]);
 	}
-	if (any_unknown && !angles_new_pages(engine, link, results, ids, unknown, &news))
+	for (int i = 0; any_unknown && i < n; i++)
+		noted[i] = known[i].state == PAGE_NEW ? known[i].noted : NULL;
+	if (any_unknown && !angles_new_pages(engine, link, results, ids, unknown, noted,
+										 action->kind == ACTION_SETUP, &news))
 		counts->poll_is_whole = false;
 	/* what else has changed on pages that are back is seen by the next pass */
 	if (back.n > 0)
@@ -189,15 +195,13 @@ compare_page(Engine *engine, Link *link, JsonbContainer *page, const char *id,
 	if (n == 0 || (known->noted != NULL &&
 				   angles_merge_equal(known->noted, angles_codec_parse(remote.data))))
 		return;
-	if (known->state == PAGE_NEW)
-		angles_new_pages_key(link, page, id);
 	angles_rows_add(&news->changed, link->id, id);
 	angles_rows_text(&news->changed, 0, remote.data);
 	edited = angles_notion_time(page, "last_edited_time");
 	angles_rows_text(&news->changed, 1,
 					 pstrdup(timestamptz_to_str(edited ? edited : angles_clock_now())));
 	angles_rows_text(&news->changed, 2, author ? angles_json_get_text(author, "id") : NULL);
-	angles_rows_text(&news->changed, 3, known->state == PAGE_NEW ? "new" : "edit");
+	angles_rows_text(&news->changed, 3, "edit");
 }
 
 bool

@@ -206,7 +206,7 @@ typedef struct Action
 	int32		then_link;		/* a relation was left out: come back when this row has its page */
 	char	   *then_key;
 	int			step;			/* SETUP, CHECK, MARK, SWEEP: which */
-	int64		epoch;			/* MARK: the one that is written */
+	int64		epoch;			/* MARK: the one that is written; SETUP: pages made since then */
 	uint64		call;			/* CHECK, LIST: which call asked for it */
 	AnglesNetAnswer *net;		/* what has come and is not read yet */
 	NotionAnswer *answer;		/* once it was read */
@@ -238,6 +238,7 @@ typedef struct SweepState
 	bool		at_once;		/* somebody waits for the next one ... */
 	int64		wanted_us;		/* ... since then */
 	bool		known;			/* when the last one was is known */
+	bool		listed;			/* it is through; what is missing is asked for */
 	bool		source_seen;	/* the data source is there, while rows of it seem gone */
 	bool		many;			/* more pages are missing than may go without a person */
 	bool		one_is_there;	/* ... and one of them is not, really */
@@ -583,15 +584,13 @@ extern void angles_inbox_resolve(Engine *engine, int32 link_id, const char *key,
 /* ---- newpages.c ---- */
 
 /*
- * Notes pages that an answer shows and that belong to no row so far. Of those with an id in "ids"
- * only where "unknown" says so. Returns false when some could not be told yet: the next answer
- * shows them again. Needs a transaction.
+ * Notes pages that an answer shows and that belong to no row so far: those of "ids" for which
+ * "unknown" says so, unless that is what was noted of them before. binding: the link is being set
+ * up. Returns false when some could not be told yet: the next answer shows them again. Needs a
+ * transaction.
  */
 extern bool angles_new_pages(Engine *engine, Link *link, JsonbContainer *results, char **ids,
-							 const bool *unknown, News *news);
-
-/* Lets a page in state 'new' go by the key that it carries by now, where no other page has that. */
-extern void angles_new_pages_key(Link *link, JsonbContainer *page, const char *id);
+							 const bool *unknown, Jsonb **noted, bool binding, News *news);
 
 /* Notes the answer of an ACTION_ME. */
 extern void angles_new_pages_settle_me(Engine *engine, Action *action);

@@ -62,6 +62,8 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 {
 	RowSet		set = {0};
 	List	   *displaced = NIL;
+	List	   *decided_links = NIL;
+	ListCell   *lc;
 	bool		bulk = false;
 
 	count_deletes(rows, n);
@@ -102,10 +104,12 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 			case ANGLES_OP_REFUSE:
 				enqueue(engine, &set);
 				decided(engine, &rows[i]);
+				decided_links = list_append_unique_int(decided_links, rows[i].link_id);
 				break;
 			case ANGLES_OP_INBOUND:
 				enqueue(engine, &set);
 				angles_inbox_done(engine, rows[i].link_id, rows[i].key, rows[i].at);
+				decided_links = list_append_unique_int(decided_links, rows[i].link_id);
 				break;
 			case ANGLES_OP_RESOLVE:
 				angles_inbox_resolve(engine, rows[i].link_id, rows[i].key, rows[i].new_key);
@@ -116,6 +120,14 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 		}
 	}
 	enqueue(engine, &set);
+	foreach(lc, decided_links)
+	{
+		Link	   *link = angles_link_find(lfirst_int(lc));
+
+		close_mass_delete(lfirst_int(lc));
+		if (link != NULL)
+			angles_removed_alert(link);
+	}
 }
 
 static void
@@ -355,7 +367,6 @@ decided(Engine *engine, const LogRow *row)
 						" WHERE p.link_id = e.link_id AND p.key = e.key AND p.state = 'live'",
 						2, types, values, NULL, SPI_OK_UPDATE);
 		angles_removed_decided(engine, row->link_id, row->key, false);
-		close_mass_delete(row->link_id);
 		return;
 	}
 	angles_spi_exec(&again,
@@ -369,10 +380,7 @@ decided(Engine *engine, const LogRow *row)
 					3, types, values, NULL, SPI_OK_UPDATE);
 	engine->more[0] = engine->more[1] = true;
 	if (row->op == ANGLES_OP_APPROVE)
-	{
 		angles_removed_decided(engine, row->link_id, row->key, true);
-		close_mass_delete(row->link_id);
-	}
 	else
 		angles_inbox_retry(engine, row->link_id, row->key);
 }
@@ -409,6 +417,7 @@ unlinked(Engine *engine, const LogRow *row)
 	static SPIPlanPtr pages = NULL;
 	static SPIPlanPtr polls = NULL;
 	static SPIPlanPtr inbox = NULL;
+	static SPIPlanPtr held = NULL;
 	int32		link_id = row->link_id;
 	Oid			types[1] = {INT4OID};
 	Datum		values[1] = {Int32GetDatum(link_id)};
@@ -431,8 +440,15 @@ unlinked(Engine *engine, const LogRow *row)
 						1, types, values, NULL, SPI_OK_DELETE);
 		angles_counts(engine, link_id)->poll_watermark = 0;
 	}
-	angles_spi_exec(&inbox, "DELETE FROM angles.inbox WHERE link_id = $1",
+	/* what an apply worker has in hand it puts away itself */
+	angles_spi_exec(&inbox,
+					"DELETE FROM angles.inbox WHERE (link_id, page_id) IN (SELECT link_id, page_id"
+					"  FROM angles.inbox WHERE link_id = $1 FOR UPDATE SKIP LOCKED)",
 					1, types, values, NULL, SPI_OK_DELETE);
+	angles_spi_exec(&held,
+					"UPDATE angles.pages SET pending = 'held'"
+					" WHERE link_id = $1 AND pending = 'apply'",
+					1, types, values, NULL, SPI_OK_UPDATE);
 	/* what Notion shows of it is looked at anew, should it be linked again */
 	angles_mark_forget(engine, link_id);
 	engine->more[0] = engine->more[1] = true;

@@ -112,9 +112,6 @@ angles_inbox_done(Engine *engine, int32 link_id, const char *key, TimestampTz at
 					"   ELSE q.class END",
 					3, types, values, NULL, SPI_OK_INSERT);
 	engine->more[0] = engine->more[1] = true;
-	/* it may have been about a removed page, and wait for a person now, or no more */
-	if (angles_link_find(link_id) != NULL)
-		angles_removed_alert(angles_link_find(link_id));
 }
 
 void

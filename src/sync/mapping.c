@@ -324,6 +324,9 @@ read_columns(Link *link)
 	MemoryContextSwitchTo(old);
 	if (link->key_column == NULL && link->problem == NULL)
 		link->problem = "the link has no key property";
+	/* without its key in it a page would never be found again */
+	if (link->problem == NULL && link->key_column->notion_problem != NULL)
+		link->problem = link->key_column->notion_problem;
 }
 
 static void

@@ -1,7 +1,7 @@
 /*
  * newpages.c
  *		Pages that no row has: what people add in Notion, and copies they make there. Runs in the
- *		sync worker; rows are made by apply workers (applynew.c).
+ *		sync worker; rows are made by apply workers (applypage.c).
  *
  * Such a page is written down by its id at the first sight, so that however often it is shown, and
  * whoever dies meanwhile, one row comes of it. It goes by the key that it carries where no other
@@ -17,6 +17,7 @@
 #include "core/json.h"
 #include "core/txn.h"
 #include "sync/engine.h"
+#include "sync/merge.h"
 #include "worker/worker.h"
 
 /* What is known of the key that a page carries. */
@@ -29,13 +30,14 @@ typedef enum KeyOwner
 
 static char *page_values(Link *link, JsonbContainer *page, char **key, bool *blank);
 static KeyOwner owner_of(int32 link_id, const char *key, const char *id);
-static bool is_ours(Engine *engine, Link *link, JsonbContainer *page, const char *id,
-					const char *key, bool *told);
-static void write_down(const Link *link, const char *id, const char *key);
+static bool is_ours(Engine *engine, Link *link, JsonbContainer *page, bool *told);
+static void tell_of_double(const Link *link, const char *id, const char *key);
+static void hold(const Link *link, const char *id, const char *key);
+static bool write_down(const Link *link, const char *id, const char *key);
 
 bool
 angles_new_pages(Engine *engine, Link *link, JsonbContainer *results, char **ids,
-				 const bool *unknown, News *news)
+				 const bool *unknown, Jsonb **noted, bool binding, News *news)
 {
 	int			n = JsonContainerSize(results);
 	bool		all = true;
@@ -57,17 +59,29 @@ angles_new_pages(Engine *engine, Link *link, JsonbContainer *results, char **ids
 		/* somebody has just made it and has written nothing yet */
 		if (blank)
 			continue;
+		if (noted[i] != NULL && angles_merge_equal(noted[i], angles_codec_parse(values)))
+			continue;
 		if (key != NULL)
 			owner = owner_of(link->id, key, ids[i]);
 		if (owner == KEY_COMING)
 			continue;
-		if (owner == KEY_TAKEN && is_ours(engine, link, page, ids[i], key, &told))
+		/* what is there before a link may be of an earlier one, for rows of that time */
+		if (key != NULL && !(owner == KEY_FREE && binding) && noted[i] == NULL &&
+			is_ours(engine, link, page, &told))
 		{
 			all = all && told;
+			if (told && owner == KEY_TAKEN)
+				tell_of_double(link, ids[i], key);
+			else if (told)
+				hold(link, ids[i], key);
 			continue;
 		}
-		write_down(link, ids[i], owner == KEY_FREE && key != NULL ? key
-				   : psprintf("\001new:%s", ids[i]));
+		if (!write_down(link, ids[i], owner == KEY_FREE && key != NULL ? key
+						: psprintf("\001new:%s", ids[i])))
+		{
+			all = false;
+			continue;
+		}
 		angles_rows_add(&news->changed, link->id, ids[i]);
 		angles_rows_text(&news->changed, 0, values);
 		edited = angles_notion_time(page, "last_edited_time");
@@ -143,13 +157,12 @@ owner_of(int32 link_id, const char *key, const char *id)
 }
 
 /*
- * Whether a page with the key of another one was made by this connection: a create that was given
- * up too early, of which people are told. A copy is made by a person. *told: false while it is not
+ * Whether a page that carries a key was made by this connection: a create that was given up too
+ * early, or whose row is gone by now. A copy is made by a person. *told: false while it is not
  * known which user this connection is.
  */
 static bool
-is_ours(Engine *engine, Link *link, JsonbContainer *page, const char *id, const char *key,
-		bool *told)
+is_ours(Engine *engine, Link *link, JsonbContainer *page, bool *told)
 {
 	JsonbContainer *creator = angles_json_get_container(page, "created_by");
 	char	   *by = creator ? angles_json_get_text(creator, "id") : NULL;
@@ -169,13 +182,36 @@ is_ours(Engine *engine, Link *link, JsonbContainer *page, const char *id, const 
 		}
 		return true;
 	}
-	if (by == NULL || strcmp(by, engine->bot_id) != 0)
-		return false;
+	return by != NULL && strcmp(by, engine->bot_id) == 0;
+}
+
+static void
+tell_of_double(const Link *link, const char *id, const char *key)
+{
 	angles_alert_open(psprintf("duplicate:%d:%s", link->id, key), "warning",
 					  psprintf("two pages in Notion carry the same key of table %s",
 							   angles_link_name(link)),
 					  psprintf("The younger one is %s.", id), "Remove the copy in Notion.");
-	return true;
+}
+
+/* Its row may have been deleted before the page was seen: a person decides. */
+static void
+hold(const Link *link, const char *id, const char *key)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[3] = {Int32GetDatum(link->id), CStringGetTextDatum(key),
+	CStringGetTextDatum(id)};
+
+	angles_spi_exec(&plan,
+					"INSERT INTO angles.pages (link_id, key, page_id, state, removed_at, pending,"
+					"  note) SELECT $1, $2, $3::uuid, 'restored', clock_timestamp(), 'held',"
+					"  'its page was made by this server, and there is no such row'"
+					/* the row may be there, and its page only not known */
+					" WHERE NOT EXISTS (SELECT FROM angles.queue_entries q"
+					"  WHERE q.link_id = $1 AND q.key = $2) ON CONFLICT DO NOTHING",
+					3, types, values, NULL, SPI_OK_INSERT);
+	angles_removed_alert(link);
 }
 
 void
@@ -191,42 +227,32 @@ angles_new_pages_settle_me(Engine *engine, Action *action)
 		engine->bot_id = MemoryContextStrdup(engine->context, id);
 }
 
-void
-angles_new_pages_key(Link *link, JsonbContainer *page, const char *id)
-{
-	static SPIPlanPtr plan = NULL;
-	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
-	Datum		values[3];
-	bool		blank = true;
-	char	   *key = NULL;
-
-	(void) page_values(link, page, &key, &blank);
-	if (key == NULL || owner_of(link->id, key, id) != KEY_FREE)
-		return;
-	values[0] = Int32GetDatum(link->id);
-	values[1] = CStringGetTextDatum(key);
-	values[2] = CStringGetTextDatum(id);
-	angles_spi_exec(&plan,
-					"UPDATE angles.pages SET key = $2 WHERE link_id = $1 AND page_id = $3::uuid"
-					" AND state = 'new' AND key <> $2",
-					3, types, values, NULL, SPI_OK_UPDATE);
-}
-
-static void
+/*
+ * Returns false when an apply worker has given the key away just now: told later. A page that is
+ * known goes by the key that it carries by now.
+ */
+static bool
 write_down(const Link *link, const char *id, const char *key)
 {
-	static SPIPlanPtr plan = NULL;
+	static SPIPlanPtr fresh = NULL;
+	static SPIPlanPtr known = NULL;
 	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
 	Datum		values[3] = {Int32GetDatum(link->id), CStringGetTextDatum(key),
 	CStringGetTextDatum(id)};
 
+	if (angles_spi_exec(&fresh,
+						"INSERT INTO angles.pages (link_id, key, page_id, state)"
+						" VALUES ($1, $2, $3::uuid, 'new') ON CONFLICT DO NOTHING",
+						3, types, values, NULL, SPI_OK_INSERT) > 0)
+		return true;
 	/* one of another link has no row there any more, or it would not have come so far */
-	angles_spi_exec(&plan,
-					"INSERT INTO angles.pages AS p (link_id, key, page_id, state)"
-					" VALUES ($1, $2, $3::uuid, 'new') ON CONFLICT (page_id) DO UPDATE"
-					" SET link_id = EXCLUDED.link_id, key = EXCLUDED.key, state = 'new',"
-					"  base = '{}', base_local = '{}', held = NULL, removed_as = NULL,"
-					"  removed_at = NULL, pending = NULL, note = NULL, synced_at = NULL,"
-					"  applied_at = NULL WHERE p.link_id <> EXCLUDED.link_id",
-					3, types, values, NULL, SPI_OK_INSERT);
+	return angles_spi_exec(&known,
+						   "UPDATE angles.pages p SET link_id = $1, key = $2, state = 'new',"
+						   " base = '{}', base_local = '{}', held = NULL, removed_as = NULL,"
+						   " removed_at = NULL, pending = NULL, note = NULL, synced_at = NULL,"
+						   " applied_at = NULL"
+						   " WHERE p.page_id = $3::uuid AND (p.link_id <> $1 OR p.state = 'new')"
+						   " AND NOT EXISTS (SELECT FROM angles.pages o WHERE o.link_id = $1"
+						   "  AND o.key = $2 AND o.page_id IS DISTINCT FROM p.page_id)",
+						   3, types, values, NULL, SPI_OK_UPDATE) > 0;
 }

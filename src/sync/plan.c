@@ -24,18 +24,18 @@ angles_plan(const Link *link, const Entry *entry)
 	/* until it is known whether the page exists, nothing else about the row can be decided */
 	if (entry->page_state == PAGE_INTENT)
 		return plan;
+	/* a page that a person removed is not written; when it is back, all of the row is compared */
+	if (entry->page_state == PAGE_REMOVED || entry->page_state == PAGE_NEW)
+	{
+		plan.kind = PLAN_FORGET;
+		return plan;
+	}
 	if (entry->unreadable != NULL)
 	{
 		plan.kind = PLAN_PARK;
 		plan.message = entry->unreadable;
 		plan.hint = "Correct the row with UPDATE, and it is sent by itself; or correct the filter "
 			"with angles.alter_link(), then call angles.retry().";
-		return plan;
-	}
-	/* a page that a person removed is not written; when it is back, all of the row is compared */
-	if (entry->page_state == PAGE_REMOVED || entry->page_state == PAGE_NEW)
-	{
-		plan.kind = PLAN_FORGET;
 		return plan;
 	}
 	if (!entry->found)

@@ -41,7 +41,8 @@ angles_removed(Engine *engine, const Link *link, Removals *removals)
 					"   AND i.page_id IN (SELECT u.page_id FROM u) FOR UPDATE SKIP LOCKED),"
 					" p AS (UPDATE angles.pages p SET state = 'removed', removed_as = u.how,"
 					"   removed_at = clock_timestamp(),"
-					"   pending = CASE WHEN $4 = 'ignore' THEN NULL WHEN $4 = 'flag' THEN 'apply'"
+					"   pending = CASE WHEN $4 = 'ignore' THEN NULL"
+					"    WHEN $4 = 'flag' AND NOT $5 THEN 'apply'"
 					"    WHEN $4 = 'delete' AND u.how = 'trashed' AND NOT $5 THEN 'apply'"
 					"    ELSE 'held' END,"
 					"   note = CASE u.how WHEN 'trashed' THEN 'its page was trashed in Notion'"
@@ -80,9 +81,16 @@ static void
 forget_new(const Link *link, Datum ids)
 {
 	static SPIPlanPtr plan = NULL;
+	static SPIPlanPtr again = NULL;
 	Oid			types[2] = {INT4OID, TEXTARRAYOID};
 	Datum		values[2] = {Int32GetDatum(link->id), ids};
 
+	/* a person has thought better of it: there is nothing to decide any more */
+	angles_spi_exec(&again,
+					"UPDATE angles.pages SET state = 'trashed', pending = NULL, note = NULL,"
+					" removed_at = NULL WHERE link_id = $1 AND page_id = ANY ($2::uuid[])"
+					" AND state = 'restored'",
+					2, types, values, NULL, SPI_OK_UPDATE);
 	angles_spi_exec(&plan,
 					"WITH locked AS (SELECT i.page_id FROM angles.inbox i WHERE i.link_id = $1"
 					"   AND i.page_id = ANY ($2::uuid[]) FOR UPDATE SKIP LOCKED),"
@@ -183,23 +191,27 @@ angles_removed_decided(Engine *engine, int32 link_id, const char *key, bool appr
 	static SPIPlanPtr anew = NULL;
 	static SPIPlanPtr make = NULL;
 	Link	   *link = angles_link_find(link_id);
-	Oid			types[2] = {INT4OID, TEXTOID};
-	Datum		values[2] = {Int32GetDatum(link_id), CStringGetTextDatum(key)};
+	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[3] = {Int32GetDatum(link_id), CStringGetTextDatum(key)};
 
 	if (link == NULL)
 		return;
+	values[2] = CStringGetTextDatum(strcmp(link->on_notion_delete, "flag") == 0
+									? "flag" : "delete");
 	if (approved)
 	{
 		angles_spi_exec(&removed,
-						"WITH p AS (UPDATE angles.pages SET pending = 'apply'"
+						"WITH p AS (UPDATE angles.pages p SET pending = 'apply'"
 						"  WHERE link_id = $1 AND key = $2 AND state = 'removed'"
-						"  AND pending = 'held' RETURNING page_id)"
+						/* one that an apply worker has in hand stays held: for another call */
+						"  AND pending = 'held' AND NOT EXISTS (SELECT FROM angles.inbox i"
+						"   WHERE i.link_id = p.link_id AND i.page_id = p.page_id)"
+						"  RETURNING page_id)"
 						" INSERT INTO angles.inbox (link_id, page_id, kind, remote, decided,"
 						"  edited_at, seen_at)"
-						" SELECT $1, page_id, 'delete', '{}', '{\"approved\": true}',"
-						"  clock_timestamp(), clock_timestamp() FROM p"
-						" ON CONFLICT (link_id, page_id) DO NOTHING",
-						2, types, values, NULL, SPI_OK_INSERT);
+						" SELECT $1, page_id, $3, '{}', '{\"approved\": true}',"
+						"  clock_timestamp(), clock_timestamp() FROM p",
+						3, types, values, NULL, SPI_OK_INSERT);
 		angles_spi_exec(&restored,
 						"WITH p AS (UPDATE angles.pages SET state = 'live', pending = NULL,"
 						"   note = NULL, removed_at = NULL"
@@ -219,7 +231,7 @@ angles_removed_decided(Engine *engine, int32 link_id, const char *key, bool appr
 						"UPDATE angles.pages SET state = 'trashed', pending = NULL, note = NULL,"
 						" removed_as = NULL, removed_at = NULL"
 						" WHERE link_id = $1 AND key = $2 AND state = 'removed'"
-						" AND removed_as <> 'moved' AND pending = 'held'",
+						" AND removed_as IS DISTINCT FROM 'moved' AND pending = 'held'",
 						2, types, values, NULL, SPI_OK_UPDATE);
 		angles_spi_exec(&anew,
 						"DELETE FROM angles.pages WHERE link_id = $1 AND key = $2"
@@ -239,7 +251,6 @@ angles_removed_decided(Engine *engine, int32 link_id, const char *key, bool appr
 	}
 	engine->inbox_used = engine->inbox_changed = true;
 	engine->more[0] = true;
-	angles_removed_alert(link);
 }
 
 /* Lets the row of this key be planned. */

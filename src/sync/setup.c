@@ -43,13 +43,15 @@ static void plan_push(Engine *engine, Link *link);
 static bool reconcile_can_start(Link *link);
 static Action *setup_action(Engine *engine, Link *link, SetupStep step);
 static void launch(Engine *engine, Action *action, NotionRequest *request, MemoryContext old);
-static void follow(Engine *engine, Link *link, SetupStep step, NotionRequest *request);
+static Action *follow(Engine *engine, Link *link, SetupStep step, NotionRequest *request);
+static char *minute_of(TimestampTz at);
 static void put_off(Engine *engine, const Link *link, int64 delay_us);
 static void settle_database(Engine *engine, Link *link, Action *action);
 static void settle_named_database(Link *link, Action *action);
 static void bind_children(const Link *link);
 static void settle_search(Engine *engine, Link *link, Action *action);
 static void settle_schema(Engine *engine, Link *link, Action *action);
+static bool is_taken(const Link *link, int i, const char *id);
 static void forget_property(Link *link, AnglesColumn *column);
 static void settle_pages(Engine *engine, Link *link, Action *action);
 static void settle_setup_failure(Engine *engine, Link *link, Action *action);
@@ -219,7 +221,7 @@ launch(Engine *engine, Action *action, NotionRequest *request, MemoryContext old
 }
 
 /* The step that comes of an answer. The request is made in the current context and copied. */
-static void
+static Action *
 follow(Engine *engine, Link *link, SetupStep step, NotionRequest *request)
 {
 	Action	   *action = setup_action(engine, link, step);
@@ -231,6 +233,13 @@ follow(Engine *engine, Link *link, SetupStep step, NotionRequest *request)
 	action->request->body = request->body ? pstrdup(request->body) : NULL;
 	MemoryContextSwitchTo(old);
 	angles_action_ready(engine, action);
+	return action;
+}
+
+static char *
+minute_of(TimestampTz at)
+{
+	return at == 0 ? NULL : angles_notion_minute(at);
 }
 
 /* Properties to make: all of the link, or only those Notion has not got yet. */
@@ -519,7 +528,8 @@ settle_schema(Engine *engine, Link *link, Action *action)
 			property = angles_notion_property(source, column);
 		}
 		id = property ? angles_json_get_text(property, "id") : NULL;
-		if (id == NULL)
+		/* one that was renamed to the name of a removed one is another column's */
+		if (id == NULL || (column->property_id == NULL && is_taken(link, i, id)))
 			continue;
 		problem = angles_schema_problem(column, property);
 		Datum		values[4] = {Int32GetDatum(link->id),
@@ -546,6 +556,17 @@ settle_schema(Engine *engine, Link *link, Action *action)
 	else
 		follow(engine, link, STEP_LIST_PAGES,
 			   angles_notion_list_pages(link->data_source_id, NULL, NULL, NIL));
+}
+
+/* Whether the property belongs to another column of the link. */
+static bool
+is_taken(const Link *link, int i, const char *id)
+{
+	for (int j = 0; j < link->n_columns; j++)
+		if (j != i && link->columns[j].c.property_id != NULL &&
+			strcmp(link->columns[j].c.property_id, id) == 0)
+			return true;
+	return false;
 }
 
 static void
@@ -587,7 +608,24 @@ settle_pages(Engine *engine, Link *link, Action *action)
 	if (angles_json_get_bool(answer, "has_more", false) && cursor != NULL)
 	{
 		follow(engine, link, STEP_LIST_PAGES,
-			   angles_notion_list_pages(link->data_source_id, NULL, cursor, NIL));
+			   angles_notion_list_pages(link->data_source_id, minute_of(action->epoch), cursor,
+										NIL))->epoch = action->epoch;
+		return;
+	}
+	/* a query ends after 10,000 pages: another one goes on with the minute where it ended */
+	if (!angles_notion_is_complete(answer))
+	{
+		TimestampTz last = n > 0 ? angles_notion_time(angles_json_element(results, n - 1),
+													  "created_time") : 0;
+
+		last -= last % USECS_PER_MINUTE;
+		if (last > action->epoch)
+			follow(engine, link, STEP_LIST_PAGES,
+				   angles_notion_list_pages(link->data_source_id, minute_of(last), NULL,
+											NIL))->epoch = last;
+		else
+			set_link(link, "paused = true, pause_reason = $2",
+					 "more pages were made in one minute than Notion shows", NULL);
 		return;
 	}
 	set_link(link, "state = 'pushing', push_cursor = NULL, push_done = 0", NULL, NULL);

@@ -29,6 +29,9 @@
 /* Listings use at most this part of the limit: 1 request in so many (polls: see poll.c). */
 #define SHARE 20
 
+/* So many missing pages are asked for at a time. */
+#define TOGETHER 5
+
 /* So many pages are asked for when more are missing than may go without a person. */
 #define SAMPLE 3
 
@@ -70,8 +73,11 @@ angles_sweep_step(Engine *engine, Link *link)
 
 	if (sweep->flying || sweep->asked > 0 || !sweep->known)
 		return INT64_MAX;
-	if (sweep->suspects != NIL)
+	/* what a write says is looked into when no listing is under way */
+	if (sweep->suspects != NIL && (sweep->context == NULL || sweep->listed))
 	{
+		if (now < sweep->due_us && !sweep->at_once)
+			return sweep->due_us;
 		if (sweep->source_seen)
 			send_pages(engine, link, sweep);
 		else
@@ -144,7 +150,7 @@ begin(SweepState *sweep)
 	sweep->cursor = NULL;
 	sweep->from = 0;
 	sweep->whole = true;
-	sweep->source_seen = sweep->many = sweep->one_is_there = false;
+	sweep->source_seen = false;
 	sweep->requests = 0;
 	sweep->began = angles_clock_now();
 	sweep->begun_us = angles_clock_mono_us();
@@ -182,20 +188,24 @@ angles_sweep_look_at_source(Engine *engine, Link *link)
 static void
 send_pages(Engine *engine, Link *link, SweepState *sweep)
 {
-	ListCell   *lc;
-
-	foreach(lc, sweep->suspects)
+	while (sweep->suspects != NIL && sweep->asked < TOGETHER)
 	{
 		Action	   *action = sweep_action(engine, link, SWEEP_PAGE);
 		MemoryContext old = MemoryContextSwitchTo(action->context);
 
-		action->page_id = pstrdup((char *) lfirst(lc));
-		launch(engine, action, angles_notion_get_page(action->page_id), old);
+		/* behind what people wait for */
+		action->priority = PRIORITY_BACKLOG;
+		action->page_id = pstrdup((char *) linitial(sweep->suspects));
+		action->request = angles_notion_get_page(action->page_id);
+		MemoryContextSwitchTo(old);
+		angles_action_ready(engine, action);
+		pfree(linitial(sweep->suspects));
+		sweep->suspects = list_delete_first(sweep->suspects);
 		sweep->asked++;
 	}
 	sweep->flying = false;
-	list_free_deep(sweep->suspects);
-	sweep->suspects = NIL;
+	if (angles_guc_notion_rate_limit > 0)
+		sweep->due_us = angles_clock_mono_us() + angles_poll_share_us(sweep->asked, SHARE);
 }
 
 static Action *
@@ -354,6 +364,7 @@ find_suspects(Engine *engine, Link *link, SweepState *sweep)
 		sweep_ends(link, sweep, true);
 		return;
 	}
+	sweep->listed = true;
 	sweep->many = many && !angles_mass_bypass(link);
 	if (sweep->many)
 		step = Max(missing.n / SAMPLE, 1);
@@ -406,7 +417,7 @@ missing_pages(Link *link, const SweepState *sweep, int max)
 	values[4] = Int32GetDatum(max);
 	n = angles_spi_exec(&plan,
 						"SELECT p.page_id::text FROM angles.pages p"
-						" WHERE p.link_id = $1 AND p.state IN ('live', 'new')"
+						" WHERE p.link_id = $1 AND p.state IN ('live', 'new', 'restored')"
 						" AND p.page_id IS NOT NULL"
 						" AND COALESCE(GREATEST(p.synced_at, p.applied_at) < $3"
 						"  - $4 * interval '1 microsecond', true)"
@@ -470,12 +481,12 @@ settle_page(Engine *engine, Link *link, Action *action)
 		angles_rows_text(&one.pages, 0, how);
 		angles_removed(engine, link, &one);
 	}
-	if (sweep->asked > 0)
+	if (sweep->asked > 0 || sweep->suspects != NIL)
 		return;
 	sweep->source_seen = false;
 	if (sweep->many)
 		all_are_missing(engine, link, sweep);
-	if (sweep->context != NULL)
+	if (sweep->listed)
 		sweep_ends(link, sweep, sweep->failures == 0);
 }
 
@@ -521,7 +532,10 @@ all_are_missing(Engine *engine, Link *link, SweepState *sweep)
 	}
 	all.pages = missing_pages(link, sweep, INT_MAX);
 	for (int i = 0; i < all.pages.n; i++)
+	{
 		all.pages.extra[0][i] = CStringGetTextDatum("absent");
+		all.pages.extra_null[0][i] = false;
+	}
 	angles_removed(engine, link, &all);
 }
 
@@ -580,6 +594,7 @@ drop_listing(SweepState *sweep)
 	sweep->seen = NULL;
 	sweep->cursor = NULL;
 	sweep->n_seen = 0;
+	sweep->listed = sweep->many = sweep->one_is_there = false;
 	list_free_deep(sweep->suspects);
 	sweep->suspects = NIL;
 }

@@ -184,14 +184,17 @@ note_restored(const Removed *removed)
 	CStringGetTextDatum(GetUserNameFromId(GetUserId(), false))};
 	Oid			caller;
 	int			context;
+	int			level;
 
 	run_as_owner("UPDATE angles.removed_log SET restored_at = clock_timestamp(), restored_by = $2"
 				 " WHERE id = $1", types, values, 2, SPI_OK_UPDATE);
+	level = angles_txn_pin_values();
 	GetUserIdAndSecContext(&caller, &context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
 	angles_audit("undelete", table_of(removed),
 				 psprintf("{\"removed\": " INT64_FORMAT "}", removed->id));
 	SetUserIdAndSecContext(caller, context);
+	AtEOXact_GUC(true, level);
 }
 
 /* A statement on angles' own tables, on which people have no rights. */
@@ -201,11 +204,14 @@ run_as_owner(const char *sql, Oid *types, Datum *values, int n, int expect)
 	Oid			caller;
 	int			context;
 	int			rc;
+	/* nothing of the caller's search_path is run with these rights */
+	int			level = angles_txn_pin_values();
 
 	GetUserIdAndSecContext(&caller, &context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
 	rc = SPI_execute_with_args(sql, n, types, values, NULL, false, 0);
 	SetUserIdAndSecContext(caller, context);
+	AtEOXact_GUC(true, level);
 	if (rc != expect)
 		elog(ERROR, "a statement returned %s", SPI_result_code_string(rc));
 }

@@ -102,6 +102,17 @@ foreach my $point ('applied', 'apply_committed', 'before_claim_commit', 'after_c
 	comes("EXISTS (SELECT FROM angles.pages WHERE page_id = '$page' AND state = 'live' AND key = '50')", 'C8: the page of a row that has none is found by its key');
 	add('typed', title => 'far', id => '77');
 	comes("EXISTS (SELECT FROM typed WHERE id = 4 AND title = 'far')", 'C8: a key that the sequence has yet to give is not taken');
+	# another way to write the key of a row that has a page, and what is no key of a pair
+	add('typed', title => 'thief', id => '01');
+	comes("EXISTS (SELECT FROM typed WHERE id = 5 AND title = 'thief')", 'C9: a key written in another way is the same key');
+	is($node->sql("SELECT title FROM typed WHERE id = 1"), 'row 1', 'C9: its row is left alone');
+	$node->sql(q{CREATE TABLE pairs (a int, b int, title text, PRIMARY KEY (a, b)); INSERT INTO pairs VALUES (1, 2, 'pair')});
+	link_table($node, 'pairs', q{title_column => 'title'});
+	add('pairs', title => 'numbers', 'angles key' => '[1, 2]');
+	add('pairs', title => 'made', 'angles key' => '["3", "4"]');
+	comes("EXISTS (SELECT FROM pairs WHERE a = 3 AND b = 4 AND title = 'made')", 'C8: a key of two columns');
+	comes(q{EXISTS (SELECT FROM angles.parked WHERE "table" = 'pairs'::regclass)}, 'C8: numbers are no key as it is written');
+	is($node->sql("SELECT string_agg(title, ' ' ORDER BY a) FROM pairs"), 'pair made', 'C8: and nobody dies of them');
 	comes("(SELECT count(*) FROM angles.queue) = 0", 'C8: at rest');
 	is(seen('typed'), join(', ', sort split /, /, rows('typed', "id || ' ' || title || ' ' || COALESCE(n::text, '-')")), 'C8: both sides are equal');
 }
