@@ -121,6 +121,9 @@ CREATE TABLE angles.queue_entries (
 	state			text NOT NULL CHECK (state IN ('ready', 'claimed', 'retry', 'verifying', 'waiting', 'held', 'parked')),
 	version			integer NOT NULL DEFAULT 1,
 	claimed_version	integer,
+	first_id		bigint NOT NULL DEFAULT 0,
+	last_id			bigint NOT NULL DEFAULT 0,
+	claimed_id		bigint,
 	generation		bigint,
 	enqueued_at		timestamptz NOT NULL,
 	changed_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -143,6 +146,9 @@ CREATE INDEX queue_ready ON angles.queue_entries (priority, seq) WHERE state = '
 CREATE INDEX queue_later ON angles.queue_entries (next_at) WHERE state IN ('retry', 'verifying');
 CREATE INDEX queue_waiting ON angles.queue_entries (waits_for_link, waits_for_key) WHERE state = 'waiting';
 CREATE SEQUENCE angles.queue_seq;
+COMMENT ON COLUMN angles.queue_entries.first_id IS 'number in the change log of the first change that Notion has not acknowledged; 0: not of the log';
+COMMENT ON COLUMN angles.queue_entries.last_id IS 'that of the last one; lower than first_id: none is left, but the row is looked at once more';
+COMMENT ON COLUMN angles.queue_entries.claimed_id IS 'what last_id was when the entry was claimed: so far an acknowledgement reaches';
 COMMENT ON COLUMN angles.queue_entries.changed_at IS 'the row''s last change that was captured';
 COMMENT ON COLUMN angles.queue_entries.sending IS 'hashes of values that may have reached Notion, by property id, until it acknowledges them';
 COMMENT ON COLUMN angles.queue_entries.deleted IS 'the last thing that was captured of the row is its deletion';

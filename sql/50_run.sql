@@ -142,6 +142,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA angles FROM PUBLIC;
 GRANT SELECT ON angles.links, angles.link_columns, angles.queue, angles.inbound, angles.conflicts, angles.parked, angles.held_deletes, angles.removed_rows, angles.status,
 	angles.drift, angles.drift_summary,
 	angles.change_log TO angles_viewer;
+GRANT EXECUTE ON FUNCTION angles.wait_synced(interval, pg_lsn) TO angles_viewer;
 GRANT EXECUTE ON FUNCTION angles.sync_notion(regclass[], boolean, boolean), angles.check_notion(),
 	angles.dry_run(oid), angles.drift_notion(regclass[], boolean), angles.measure_drift(oid[], boolean),
 	angles.linked(regclass), angles.pause(regclass, text), angles.resume(regclass), angles.retry(regclass, text),

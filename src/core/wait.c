@@ -12,6 +12,9 @@
 #include "core/compat.h"
 #include "core/wait.h"
 
+/* Of libpq/libpq.h, which needs headers of Kerberos where PostgreSQL was built with it. */
+extern bool pq_check_connection(void);
+
 static uint64 reloads = 0;
 
 #if PG_VERSION_NUM >= 170000
@@ -66,6 +69,16 @@ angles_wait_serve(void)
 		return true;
 	}
 	return false;
+}
+
+void
+angles_wait_check_client(void)
+{
+	if (MyProcPort == NULL || pq_check_connection())
+		return;
+	ClientConnectionLost = true;
+	InterruptPending = true;
+	CHECK_FOR_INTERRUPTS();
 }
 
 uint64

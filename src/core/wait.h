@@ -19,6 +19,12 @@
 extern int	angles_wait(pgsocket fd, long timeout_ms);
 
 /*
+ * Ends this session when its client is gone: nobody else would notice while it waits. To be called
+ * about once a second.
+ */
+extern void angles_wait_check_client(void);
+
+/*
  * Serves interrupts and a pending reload of settings without waiting. Returns true when the
  * settings were reloaded.
  */

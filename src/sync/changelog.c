@@ -37,6 +37,7 @@
 #include "core/clock.h"
 #include "core/txn.h"
 #include "sync/changelog.h"
+#include "sync/owncommit.h"
 #include "worker/worker.h"
 
 /*
@@ -145,6 +146,7 @@ static void write_job(void *arg);
 static Relation open_log(void);
 static void append(Relation log, int64 id);
 static void fill_slot(TupleTableSlot *slot, const Change *change, int64 id, int ord, Datum now);
+static void remember(const Change *change);
 static void mark_failed_capture(int first, const ErrorData *error);
 static bool write_mark(int32 link_id);
 static bool flush_path(const char *path, int flags);
@@ -373,11 +375,13 @@ xact_callback(XactEvent event, void *arg)
 			if (wrote)
 				angles_wake_fire();
 			wake_at_release = tell_late;
+			angles_own_committed();
 			forget_transaction();
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			/* whoever runs COMMIT PREPARED wakes the worker: see the utility hook */
+			angles_own_forget();
 			forget_transaction();
 			break;
 		default:
@@ -538,11 +542,14 @@ write_job(void *arg)
 {
 	Relation	log = open_log();
 	Oid			sequence;
+	int64		id;
 
 	if (log == NULL)
 		return;
 	sequence = get_relname_relid("change_log_seq", RelationGetNamespace(log));
-	append(log, nextval_internal(sequence, false));
+	id = nextval_internal(sequence, false);
+	angles_own_number(sequence, id);
+	append(log, id);
 	*(bool *) arg = true;
 
 	/* the lock is kept to the end of the transaction, as for any table that was written */
@@ -599,6 +606,7 @@ append(Relation log, int64 id)
 	for (int i = n_written; i < n_changes; i++)
 	{
 		fill_slot(slots[filled++], &changes[i], id, ord, now);
+		remember(&changes[i]);
 		ord += changes[i].n_keys;
 		if (filled == n_slots || i == n_changes - 1)
 		{
@@ -645,6 +653,26 @@ fill_slot(TupleTableSlot *slot, const Change *change, int64 id, int ord, Datum n
 	ExecStoreVirtualTuple(slot);
 }
 
+/* Notes what angles.wait_synced() will have to look at. */
+static void
+remember(const Change *change)
+{
+	char	   *element = ARR_DATA_PTR(change->keys);
+
+	/* only whoever looks at the link as a whole finds these again */
+	if (change->op == ANGLES_OP_LINK || change->op == ANGLES_OP_RECONCILE)
+		angles_own_link(change->link_id);
+	else
+		for (int k = 0; k < change->n_keys; k++, element += INTALIGN(VARSIZE(element)))
+			angles_own_key(change->link_id, VARDATA(element), VARSIZE(element) - VARHDRSZ);
+}
+
+bool
+angles_changelog_is_open(void)
+{
+	return n_changes > 0 || angles_own_is_open();
+}
+
 /* ---- when the log cannot be written ---- */
 
 static void
@@ -658,6 +686,7 @@ mark_failed_capture(int first, const ErrorData *error)
 		if (changes[i].link_id == last_link)
 			continue;
 		last_link = changes[i].link_id;
+		angles_own_link(last_link);
 		durable = write_mark(last_link) && durable;
 	}
 	/* the worker shall look at the marks after the commit */

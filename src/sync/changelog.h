@@ -50,6 +50,9 @@ extern void angles_changelog_row(int32 link_id, char op, const char *key, int le
  */
 extern void angles_changelog_add(int32 link_id, char op, const char *key, const char *new_key);
 
+/* Whether the transaction under way has captured changes. */
+extern bool angles_changelog_is_open(void);
+
 /* Wakes the sync worker when this transaction commits, for changes of other things than rows. */
 extern void angles_changelog_wake_at_commit(void);
 

@@ -658,7 +658,7 @@ write_claimed(Engine *engine, Marks *marks)
 													   false, TYPALIGN_INT));
 		angles_spi_exec(&patches,
 						"UPDATE angles.queue_entries q SET state = 'claimed', generation = $2,"
-						" claimed_version = version, next_at = NULL,"
+						" claimed_version = version, claimed_id = last_id, next_at = NULL,"
 						" sending = COALESCE(q.sending, '{}') || COALESCE(u.sending::jsonb, '{}')"
 						" FROM unnest($1, $3) AS u (tid, sending) WHERE q.ctid = u.tid",
 						3, types, values, NULL, SPI_OK_UPDATE);
@@ -666,7 +666,8 @@ write_claimed(Engine *engine, Marks *marks)
 	else
 		angles_spi_exec(&plain,
 						"UPDATE angles.queue_entries SET state = 'claimed', generation = $2,"
-						" claimed_version = version, next_at = NULL WHERE ctid = ANY ($1)",
+						" claimed_version = version, claimed_id = last_id, next_at = NULL"
+						" WHERE ctid = ANY ($1)",
 						2, types, values, NULL, SPI_OK_UPDATE);
 	if (SPI_processed != marks->n_claimed)
 		elog(ERROR, "%d entries were to be claimed, not " UINT64_FORMAT, marks->n_claimed,

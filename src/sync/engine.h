@@ -748,6 +748,20 @@ extern void angles_mark_step(Engine *engine);
 /* Writes what the answer of a MARK action means. Needs a transaction. */
 extern void angles_mark_settle(Engine *engine, Action *action);
 
+/* ---- waitsync.c ---- */
+
+/*
+ * Tells sessions in angles.wait_synced() what it is like with sending; wakes them when that is
+ * news, or after a commit. Looks at a few words of shared memory while nobody waits.
+ */
+extern void angles_tell_waiters(Engine *engine, bool committed);
+
+/*
+ * Notes, a few times a second, how far the numbers of the change log have come by this position of
+ * the WAL. Needs a transaction.
+ */
+extern void angles_note_position(void);
+
 /* ---- calls.c ---- */
 
 /* Takes new calls, answers those that are finished. Needs a transaction. */

@@ -38,7 +38,7 @@ static void count_deletes(LogRow *rows, int n);
 static int	last_deletes(int32 link_id, LogRow **of_link, LogRow *rows, int n);
 static int	with_pages(const Link *link, LogRow **of_link, int deletes);
 static int	compare_keys(const void *a, const void *b);
-static void truncated(Engine *engine, int32 link_id);
+static void truncated(Engine *engine, const LogRow *row);
 static void decided(Engine *engine, const LogRow *row);
 static void unlinked(Engine *engine, const LogRow *row);
 static void close_mass_delete(int32 link_id);
@@ -97,7 +97,7 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 				break;
 			case ANGLES_OP_TRUNCATE:
 				enqueue(engine, &set);
-				truncated(engine, rows[i].link_id);
+				truncated(engine, &rows[i]);
 				break;
 			case ANGLES_OP_RETRY:
 			case ANGLES_OP_APPROVE:
@@ -141,6 +141,7 @@ add_change(RowSet *set, const LogRow *row, bool bulk)
 	angles_rows_text(set, 2, deleted ? "t" : "f");
 	angles_rows_text(set, 3, bulk ? CppAsString2(PRIORITY_BACKLOG)
 					 : CppAsString2(PRIORITY_INTERACTIVE));
+	angles_rows_text(set, 4, psprintf(INT64_FORMAT, row->id));
 }
 
 /* The rows are in the order of their numbers, of which each transaction has drawn one. */
@@ -266,35 +267,39 @@ static void
 enqueue(Engine *engine, RowSet *set)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[6] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-	TEXTARRAYOID};
-	Datum		values[6];
+	Oid			types[7] = {INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+	TEXTARRAYOID, TEXTARRAYOID};
+	Datum		values[7];
 
 	if (set->n == 0)
 		return;
 	values[0] = angles_rows_links(set);
 	values[1] = angles_rows_keys(set);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 5; i++)
 		values[2 + i] = angles_rows_extra(set, i);
 	angles_spi_exec(&plan,
 					"INSERT INTO angles.queue_entries AS q"
 					" (link_id, key, seq, priority, state, enqueued_at, changed_at, deleted,"
-					"  decision, class, message)"
+					"  decision, class, message, first_id, last_id)"
 					" SELECT s.link_id, s.key, nextval('angles.queue_seq'), s.priority, s.state,"
 					"  s.at, s.last, s.deleted, CASE s.state WHEN 'held' THEN 'hold' END,"
 					"  CASE s.state WHEN 'held' THEN 'mass_delete' END,"
-					"  CASE s.state WHEN 'held' THEN 'deleted together with many other rows' END"
+					"  CASE s.state WHEN 'held' THEN 'deleted together with many other rows' END,"
+					"  s.first_id, s.last_id"
 					" FROM (SELECT u.link_id, u.key, min(u.at::timestamptz) AS at,"
 					"   max(u.at::timestamptz) AS last, min(u.n) AS n,"
 					"   min(u.priority::int2) AS priority,"
+					"   min(u.id::bigint) AS first_id, max(u.id::bigint) AS last_id,"
 					"   (array_agg(u.state ORDER BY u.n DESC))[1] AS state,"
 					"   (array_agg(u.deleted::boolean ORDER BY u.n DESC))[1] AS deleted"
-					"  FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY"
-					"   AS u (link_id, key, at, state, deleted, priority, n)"
+					"  FROM unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY"
+					"   AS u (link_id, key, at, state, deleted, priority, id, n)"
 					"  GROUP BY u.link_id, u.key ORDER BY min(u.n)) s"
 					" ON CONFLICT (link_id, key) DO UPDATE SET version = q.version + 1,"
 					"  changed_at = EXCLUDED.changed_at, deleted = EXCLUDED.deleted,"
 					"  decision = EXCLUDED.decision,"
+					"  first_id = LEAST(q.first_id, EXCLUDED.first_id),"
+					"  last_id = GREATEST(q.last_id, EXCLUDED.last_id),"
 					"  priority = LEAST(q.priority, EXCLUDED.priority),"
 					"  state = CASE WHEN q.state IN ('parked', 'held', 'waiting')"
 					"   OR EXCLUDED.state = 'held' AND q.state = 'ready' THEN EXCLUDED.state"
@@ -307,7 +312,7 @@ enqueue(Engine *engine, RowSet *set)
 					"   THEN EXCLUDED.class ELSE q.class END,"
 					"  message = CASE WHEN q.state IN ('parked', 'held', 'waiting')"
 					"   THEN EXCLUDED.message ELSE q.message END",
-					6, types, values, NULL, SPI_OK_INSERT);
+					7, types, values, NULL, SPI_OK_INSERT);
 	engine->more[PRIORITY_INTERACTIVE] = engine->more[PRIORITY_BACKLOG] = true;
 	set->n = 0;
 }
@@ -318,27 +323,29 @@ enqueue(Engine *engine, RowSet *set)
  * TRUNCATE says nothing of rows: every page of the link becomes a deletion that waits for approval.
  */
 static void
-truncated(Engine *engine, int32 link_id)
+truncated(Engine *engine, const LogRow *row)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[1] = {INT4OID};
-	Datum		values[1] = {Int32GetDatum(link_id)};
+	int32		link_id = row->link_id;
+	Oid			types[2] = {INT4OID, INT8OID};
+	Datum		values[2] = {Int32GetDatum(link_id), Int64GetDatum(row->id)};
 	uint64		n;
 	Link	   *link = angles_link_find(link_id);
 
 	n = angles_spi_exec(&plan,
 						"INSERT INTO angles.queue_entries AS q (link_id, key, seq, priority, state,"
-						"  enqueued_at, deleted, decision, class, message)"
+						"  enqueued_at, deleted, decision, class, message, first_id, last_id)"
 						" SELECT link_id, key, nextval('angles.queue_seq'), 1, 'held', now(),"
-						"  true, 'hold', 'mass_delete', 'TRUNCATE' FROM angles.pages"
+						"  true, 'hold', 'mass_delete', 'TRUNCATE', $2, $2 FROM angles.pages"
 						/* a page that may be there, or is just being made, as well */
 						" WHERE link_id = $1 AND state IN ('live', 'intent')"
 						" ON CONFLICT (link_id, key) DO UPDATE SET version = q.version + 1,"
 						"  deleted = true, decision = 'hold',"
 						"  state = CASE WHEN q.state IN ('claimed', 'verifying') THEN q.state"
 						"   ELSE 'held' END,"
+						"  first_id = LEAST(q.first_id, $2), last_id = GREATEST(q.last_id, $2),"
 						"  class = 'mass_delete', message = 'TRUNCATE'",
-						1, types, values, NULL, SPI_OK_INSERT);
+						2, types, values, NULL, SPI_OK_INSERT);
 	if (n > 0)
 		angles_alert_open(psprintf("mass_delete:%d", link_id), "critical",
 						  psprintf("table %s was truncated; its pages wait for approval",

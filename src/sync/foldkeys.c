@@ -22,7 +22,7 @@ typedef struct Displaced
 
 static char *take_displaced(List **displaced, const LogRow *row);
 static List *displace(List *displaced, const LogRow *row, char *aside);
-static void move_key(Engine *engine, int32 link_id, const char *from, const char *to);
+static void move_key(Engine *engine, const LogRow *row, const char *from, const char *to);
 
 /*
  * The page follows its row to the new key. When another page has that key, its row has gone: either
@@ -54,9 +54,9 @@ angles_fold_rename(Engine *engine, List **displaced, const LogRow *rows, int i)
 				strcmp(rows[j].key, row->new_key) == 0;
 		if (!deleted)
 			*displaced = displace(*displaced, row, aside);
-		move_key(engine, row->link_id, row->new_key, aside);
+		move_key(engine, row, row->new_key, aside);
 	}
-	move_key(engine, row->link_id, from, row->new_key);
+	move_key(engine, row, from, row->new_key);
 }
 
 /* Returns the key under which the page of the renamed row is: it may have been pushed aside. */
@@ -90,16 +90,17 @@ displace(List *displaced, const LogRow *row, char *aside)
 }
 
 static void
-move_key(Engine *engine, int32 link_id, const char *from, const char *to)
+move_key(Engine *engine, const LogRow *row, const char *from, const char *to)
 {
 	static SPIPlanPtr pages = NULL;
 	static SPIPlanPtr replaced = NULL;
 	static SPIPlanPtr entries = NULL;
 	static SPIPlanPtr waiting = NULL;
 	static SPIPlanPtr touch = NULL;
-	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
-	Datum		values[3] = {Int32GetDatum(link_id), CStringGetTextDatum(from),
-	CStringGetTextDatum(to)};
+	int32		link_id = row->link_id;
+	Oid			types[4] = {INT4OID, TEXTOID, TEXTOID, INT8OID};
+	Datum		values[4] = {Int32GetDatum(link_id), CStringGetTextDatum(from),
+	CStringGetTextDatum(to), Int64GetDatum(row->id)};
 	dlist_head *lists[] = {&engine->ready[0], &engine->ready[1], &engine->flying, &engine->done};
 
 	angles_spi_exec(&pages,
@@ -112,9 +113,10 @@ move_key(Engine *engine, int32 link_id, const char *from, const char *to)
 					"<> $2",
 					3, types, values, NULL, SPI_OK_DELETE);
 	angles_spi_exec(&entries,
-					"UPDATE angles.queue_entries SET key = $3, version = version + 1"
+					"UPDATE angles.queue_entries SET key = $3, version = version + 1,"
+					" first_id = LEAST(first_id, $4), last_id = GREATEST(last_id, $4)"
 					" WHERE link_id = $1 AND key = $2",
-					3, types, values, NULL, SPI_OK_UPDATE);
+					4, types, values, NULL, SPI_OK_UPDATE);
 	angles_spi_exec(&waiting,
 					"UPDATE angles.queue_entries SET waits_for_key = $3"
 					" WHERE waits_for_link = $1 AND waits_for_key = $2 AND state = 'waiting'",
@@ -122,11 +124,11 @@ move_key(Engine *engine, int32 link_id, const char *from, const char *to)
 	/* a page without an entry gets one, so that it is planned under its new key */
 	angles_spi_exec(&touch,
 					"INSERT INTO angles.queue_entries AS q"
-					" (link_id, key, seq, priority, state, enqueued_at)"
-					" SELECT link_id, key, nextval('angles.queue_seq'), 0, 'ready', now()"
+					" (link_id, key, seq, priority, state, enqueued_at, first_id, last_id)"
+					" SELECT link_id, key, nextval('angles.queue_seq'), 0, 'ready', now(), $4, $4"
 					" FROM angles.pages WHERE link_id = $1 AND key = $3 AND key <> $2"
 					" ON CONFLICT (link_id, key) DO NOTHING",
-					3, types, values, NULL, SPI_OK_INSERT);
+					4, types, values, NULL, SPI_OK_INSERT);
 	engine->more[PRIORITY_INTERACTIVE] = true;
 
 	for (int l = 0; l < lengthof(lists); l++)

@@ -82,6 +82,7 @@ angles_sync_main(Datum main_arg)
 			work_in_database(engine);
 			moved = exchange(engine, &wait);
 		}
+		angles_tell_waiters(engine, false);
 		/* more answers may have come meanwhile; to ask for them is cheaper than to begin a wait */
 		if (moved && angles_clock_mono_us() - engine->waited_us < ENGINE_LONGEST_TURNS_US)
 			continue;
@@ -440,6 +441,7 @@ work_in_database(Engine *engine)
 	}
 	report_connection(engine);
 	report_links();
+	angles_note_position();
 	angles_alerts_catch_up();
 	angles_calls_step(engine);
 	angles_keep_sending(engine);
@@ -451,6 +453,7 @@ work_in_database(Engine *engine)
 		angles_txn_commit_async();
 	engine->transaction++;
 	ANGLES_KILL_POINT("after_claim_commit");
+	angles_tell_waiters(engine, true);
 	/* what was left alone while its page was being written may have its turn now */
 	if (engine->inbox_changed || (engine->inbox_waits && settled))
 		angles_worker_wake_apply();

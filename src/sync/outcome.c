@@ -127,7 +127,10 @@ write_done(Engine *engine, Outcome *out)
 						"  class = CASE WHEN d.then_key IS NOT NULL THEN 'relation' END,"
 						"  decision = CASE q.decision WHEN 'hold' THEN 'hold' END,"
 						"  seq = nextval('angles.queue_seq'), attempts = 0, crashes = 0,"
-						"  sending = NULL, generation = NULL, claimed_version = NULL"
+						"  sending = NULL, generation = NULL, claimed_version = NULL,"
+						/* numbers of one key are drawn in the order of its changes */
+						"  first_id = CASE WHEN d.then_key IS NULL THEN q.claimed_id + 1"
+						"   ELSE q.first_id END"
 						" FROM unnest($1, $2, $3, $4) AS d (link_id, key, then_link, then_key)"
 						" WHERE q.link_id = d.link_id AND q.key = d.key"
 						" AND q.state = 'claimed' AND q.generation = $5",

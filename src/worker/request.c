@@ -34,9 +34,6 @@
 #include "worker/slots.h"
 #include "worker/worker.h"
 
-/* Of libpq/libpq.h, which needs headers of Kerberos where PostgreSQL was built with it. */
-extern bool pq_check_connection(void);
-
 /* A bridge answers within milliseconds; one that is just starting may need a while. */
 #define ACCEPT_PATIENCE_US (15 * INT64CONST(1000000))
 
@@ -66,13 +63,14 @@ typedef struct Request
 
 static const AnglesTask *task_of(const char *name);
 static AnglesSlot *check_served(const AnglesTask *task);
+static bool refuse(AnglesRefusal *why, int sqlerrcode, const char *message, const char *detail,
+				   const char *hint);
 static void check_transaction(const AnglesTask *task);
 static void ask_and_wait(const char *task_name, const char *args, AnglesRowFunction row, void *arg);
 static Request *post(const AnglesTask *task, AnglesSlot *slot, const char *args);
 static AnglesCallEntry *take_free_entry(Request *request, const AnglesTask *task);
 static void withdraw(dsm_segment *segment, Datum arg);
 static bool wait_for_end(Request *request, AnglesRowFunction row, void *arg);
-static void check_client(void);
 static bool entry_stands(Request *request);
 static bool read_message(Request *request, AnglesRowFunction row, void *arg, bool *ended);
 static void raise_end(const char *fields, Size len);
@@ -116,6 +114,24 @@ task_of(const char *name)
 static AnglesSlot *
 check_served(const AnglesTask *task)
 {
+	AnglesRefusal why;
+
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("no worker of angles runs on a standby")));
+	if (angles_worker_refuses(task->fence_free, &why))
+		ereport(ERROR,
+				(errcode(why.sqlerrcode),
+				 errmsg("%s", why.message),
+				 why.detail ? errdetail("%s", why.detail) : 0,
+				 errhint("%s", why.hint)));
+	return angles_slots_find(MyDatabaseId);
+}
+
+bool
+angles_worker_refuses(bool fence_free, AnglesRefusal *why)
+{
 	AnglesSlot *slot = angles_slots_find(MyDatabaseId);
 	AnglesContent content;
 	bool		fenced;
@@ -123,20 +139,13 @@ check_served(const AnglesTask *task)
 	char		last_error[ANGLES_ERROR_LEN];
 
 	if (angles_shared == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_ANGLES_NOT_PRELOADED),
-				 errmsg("angles is not loaded by shared_preload_libraries"),
-				 errdetail("Changes are captured and kept, but no worker runs."),
-				 errhint("Add angles to shared_preload_libraries and restart the server.")));
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("no worker of angles runs on a standby")));
+		return refuse(why, ERRCODE_ANGLES_NOT_PRELOADED,
+					  "angles is not loaded by shared_preload_libraries",
+					  "Changes are captured and kept, but no worker runs.",
+					  "Add angles to shared_preload_libraries and restart the server.");
 	if (slot == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_ANGLES_NO_WORKER),
-				 errmsg("angles does not serve this database"),
-				 errhint("Raise angles.max_databases and restart the server.")));
+		return refuse(why, ERRCODE_ANGLES_NO_WORKER, "angles does not serve this database", NULL,
+					  "Raise angles.max_databases and restart the server.");
 	LWLockAcquire(&angles_shared->lock, LW_SHARED);
 	content = slot->content;
 	fenced = slot->fenced && content == CONTENT_PRESENT;
@@ -145,25 +154,32 @@ check_served(const AnglesTask *task)
 	LWLockRelease(&angles_shared->lock);
 
 	if (content == CONTENT_SKEW)
-		ereport(ERROR,
-				(errcode(ERRCODE_ANGLES_VERSION_SKEW),
-				 errmsg("the extension and the library of angles have different versions"),
-				 errdetail("The library has version %s.", ANGLES_VERSION),
-				 errhint("Run ALTER EXTENSION angles UPDATE; or restart the server when it still "
-						 "runs an older library.")));
+		return refuse(why, ERRCODE_ANGLES_VERSION_SKEW,
+					  "the extension and the library of angles have different versions",
+					  "The library has version " ANGLES_VERSION ".",
+					  "Run ALTER EXTENSION angles UPDATE; or restart the server when it still "
+					  "runs an older library.");
 	if (failing)
-		ereport(ERROR,
-				(errcode(ERRCODE_ANGLES_NO_WORKER),
-				 errmsg("the bridge of this database does not stay alive"),
-				 last_error[0] ? errdetail("Its last error: %s", last_error) : 0,
-				 errhint("Look for its errors in the server's log.")));
-	if (fenced && !task->fence_free)
-		ereport(ERROR,
-				(errcode(ERRCODE_ANGLES_FENCED),
-				 errmsg("this database is fenced: angles sends nothing"),
-				 errhint("Make sure that the original does not sync any more, then run "
-						 "SELECT angles.adopt() in this database.")));
-	return slot;
+		return refuse(why, ERRCODE_ANGLES_NO_WORKER,
+					  "the bridge of this database does not stay alive",
+					  last_error[0] ? psprintf("Its last error: %s", last_error) : NULL,
+					  "Look for its errors in the server's log.");
+	if (fenced && !fence_free)
+		return refuse(why, ERRCODE_ANGLES_FENCED,
+					  "this database is fenced: angles sends nothing", NULL,
+					  "Make sure that the original does not sync any more, then run "
+					  "SELECT angles.adopt() in this database.");
+	return false;
+}
+
+static bool
+refuse(AnglesRefusal *why, int sqlerrcode, const char *message, const char *detail,
+	   const char *hint)
+{
+	*why = (AnglesRefusal) {
+		.sqlerrcode = sqlerrcode, .message = message, .detail = detail, .hint = hint
+	};
+	return true;
 }
 
 /* A worker that needs a lock this transaction holds would wait for us while we wait for it. */
@@ -488,20 +504,9 @@ wait_for_end(Request *request, AnglesRowFunction row, void *arg)
 		if (request->run_id != 0 && now > give_up)
 			return false;
 		if (angles_wait(PGINVALID_SOCKET, CHECK_MS) & WL_TIMEOUT)
-			check_client();
+			angles_wait_check_client();
 	}
 	return true;
-}
-
-/* Ends this session when its client is gone: nobody else would notice before the end of the run. */
-static void
-check_client(void)
-{
-	if (MyProcPort == NULL || pq_check_connection())
-		return;
-	ClientConnectionLost = true;
-	InterruptPending = true;
-	CHECK_FOR_INTERRUPTS();
 }
 
 /* Returns true while the entry is still this request's; notes the number of the run. */

@@ -91,8 +91,11 @@ init_slot(AnglesSlot *slot)
 	pg_atomic_init_u32(&slot->runs_wake, 0);
 	pg_atomic_init_u32(&slot->sync_wake, 0);
 	pg_atomic_init_u32(&slot->apply_wake, 0);
+	pg_atomic_init_u64(&slot->sending, 0);
 	for (int i = 0; i < ANGLES_CALLS; i++)
 		pg_atomic_init_u32(&slot->calls[i].cancelled, 0);
+	for (int i = 0; i < ANGLES_WAITERS; i++)
+		pg_atomic_init_u32(&slot->waiters[i], 0);
 }
 
 /* ---- finding and making slots ---- */

@@ -11,6 +11,7 @@
 
 #include "postgres.h"
 
+#include "access/xlogdefs.h"
 #include "port/atomics.h"
 #include "storage/dsm_impl.h"
 #include "storage/lwlock.h"
@@ -84,6 +85,22 @@ typedef struct AnglesCallEntry
 
 #define ANGLES_ERROR_LEN 256
 
+/* So many sessions can be woken that wait in angles.wait_synced(); others look by themselves. */
+#define ANGLES_WAITERS 32
+
+/*
+ * Whatever was committed up to this position of the WAL has a number in the change log that is not
+ * higher. Noted at most so often, the last ones are kept.
+ */
+typedef struct AnglesPosition
+{
+	XLogRecPtr	lsn;
+	int64		id;				/* 0: none */
+} AnglesPosition;
+
+#define ANGLES_POSITIONS 64
+#define ANGLES_POSITION_US INT64CONST(250000)
+
 typedef struct AnglesSlot
 {
 	pg_atomic_uint32 dboid;		/* InvalidOid: free */
@@ -101,6 +118,11 @@ typedef struct AnglesSlot
 	int			hold_proc;		/* its index + 1 */
 	char		last_error[ANGLES_ERROR_LEN];
 	AnglesCallEntry calls[ANGLES_CALLS];
+	pg_atomic_uint32 waiters[ANGLES_WAITERS];	/* index + 1 of sessions; 0: free */
+	pg_atomic_uint64 sending;	/* what the sync worker told them last: see waiters.c */
+	AnglesPosition positions[ANGLES_POSITIONS];
+	uint32		n_positions;
+	int64		positions_us;	/* when the last one was noted, by the sync worker */
 } AnglesSlot;
 
 /* Parts of the identity that must be the same in all processes of one server (identity.c). */

@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 
 #include "core/compat.h"
@@ -195,6 +196,74 @@ extern bool angles_call_finish(AnglesCall *call, const char *state, const char *
 							   int sqlerrcode, const char *message, const char *detail,
 							   const char *hint);
 extern void angles_call_reply(AnglesCall *call);
+
+/* ---- sessions that wait for the sync worker ---- */
+
+/* Why no worker serves this database: what check_served() raises as an error. */
+typedef struct AnglesRefusal
+{
+	int			sqlerrcode;
+	const char *message;
+	const char *detail;			/* or NULL */
+	const char *hint;
+} AnglesRefusal;
+
+/*
+ * Returns true, and says why, when nothing is sent for this database before a person has done
+ * something. fence_free: it is about something that a fenced database may ask for.
+ */
+extern bool angles_worker_refuses(bool fence_free, AnglesRefusal *why);
+
+/* What keeps the sync worker from sending anything at all. */
+typedef enum AnglesSending
+{
+	SENDING_UNKNOWN,			/* it has not told yet */
+	SENDING_FREE,
+	SENDING_NO_TOKEN,
+	SENDING_REFUSED,			/* the token */
+	SENDING_UNREACHABLE,
+	SENDING_PAUSED				/* Notion asked for that */
+} AnglesSending;
+
+/*
+ * Lets this session be woken whenever the sync worker has committed, or told something new, and
+ * wakes it. Returns a place to give back, also after an error; -1: there is none, look yourself.
+ */
+extern int	angles_waiter_enter(void);
+extern void angles_waiter_leave(int place);
+
+/* What the sync worker has told since; *until_us (mono) when that is over, if it knows. */
+extern AnglesSending angles_worker_sending(int64 *until_us);
+
+/* For the sync worker: does anybody wait? Wakes all. */
+extern bool angles_waiters_there(void);
+extern void angles_waiters_wake(void);
+
+/* For the sync worker: tells them what it is like with sending. Returns whether that is news. */
+extern bool angles_waiters_tell(AnglesSending state, int64 until_us);
+
+/*
+ * For the sync worker: notes that whatever is committed up to a position of the WAL has a number in
+ * the change log of at most "id"; to be called when that is due.
+ */
+extern bool angles_position_is_due(void);
+extern void angles_position_note(XLogRecPtr lsn, int64 id);
+
+/* Returns the lowest such number for a position that is known, "otherwise" when none is lower. */
+extern int64 angles_position_find(XLogRecPtr lsn, int64 otherwise);
+
+typedef enum AnglesHere
+{
+	HERE_YES,
+	HERE_BUSY,					/* somebody is just dropping or altering it */
+	HERE_GONE
+} AnglesHere;
+
+/*
+ * Returns whether the extension is the one with this oid, and locks it until the end of the
+ * (sub)transaction when nobody else has it. Waits for nobody.
+ */
+extern AnglesHere angles_extension_is_here(Oid extension);
 
 /* ---- alerts and audit trail (inside a transaction of the caller's) ---- */
 
