@@ -20,7 +20,10 @@ CREATE VIEW angles.parked AS
 	FROM angles.queue_entries q JOIN angles.links l ON l.id = q.link_id
 	WHERE q.state = 'parked' AND l.state <> 'unlinked'
 	UNION ALL
-	SELECT l.relid, CASE WHEN p.state <> 'new' THEN p.key END, i.parked_at, i.attempts, i.class, i.code, i.message, i.hint
+	SELECT l.relid, CASE WHEN p.state <> 'new' THEN p.key END, i.parked_at, i.attempts, i.class, i.code,
+		-- what a database says about values is for those who may read them
+		CASE WHEN i.code IS NULL OR has_table_privilege(l.relid, 'SELECT') AND NOT row_security_active(l.relid)
+			THEN i.message ELSE 'the table refused it' END, i.hint
 	FROM angles.inbox i JOIN angles.links l ON l.id = i.link_id
 		JOIN angles.pages p ON p.link_id = i.link_id AND p.page_id = i.page_id
 	WHERE i.state = 'parked' AND l.state <> 'unlinked';
@@ -28,7 +31,9 @@ COMMENT ON VIEW angles.parked IS 'rows that cannot be sent, or written, as they 
 
 CREATE VIEW angles.inbound AS
 	SELECT l.relid AS "table", CASE WHEN p.state <> 'new' THEN p.key END AS key, i.page_id, i.kind, i.state, i.edited_at, i.edited_by, i.seen_at, i.attempts, i.next_at,
-		i.class, i.code, i.message, i.hint,
+		i.class, i.code,
+		CASE WHEN i.code IS NULL OR has_table_privilege(l.relid, 'SELECT') AND NOT row_security_active(l.relid)
+			THEN i.message ELSE 'the table refused it' END AS message, i.hint,
 		ARRAY(SELECT c.property_name FROM angles.link_columns c
 			WHERE c.link_id = i.link_id AND i.remote ? c.property_id ORDER BY 1) AS properties
 	FROM angles.inbox i JOIN angles.links l ON l.id = i.link_id

@@ -29,6 +29,9 @@
 /* Listings use at most this part of the limit: 1 request in so many (polls: see poll.c). */
 #define SHARE 20
 
+/* Failures in a row after which a listing begins anew. */
+#define PATIENCE 5
+
 /* So many missing pages are asked for at a time. */
 #define TOGETHER 5
 
@@ -278,6 +281,7 @@ settle_list(Engine *engine, Link *link, Action *action)
 		sweep_fails(sweep, action->answer);
 		return;
 	}
+	sweep->failures = 0;
 	if (JsonContainerSize(results) > 0)
 	{
 		add_seen(sweep, results);
@@ -564,11 +568,20 @@ sweep_ends(Link *link, SweepState *sweep, bool whole)
 	drop_listing(sweep);
 }
 
-/* It begins anew later: what was seen by now may not be there any more then. */
+/* It begins anew later, but for what may pass. */
 static void
 sweep_fails(SweepState *sweep, const NotionAnswer *answer)
 {
 	sweep->failures++;
+	/* what may pass costs no more than the request: a listing of a large table takes hours */
+	if (sweep->context != NULL && !sweep->listed && sweep->failures < PATIENCE &&
+		(answer->verdict == NOTION_RETRY || answer->verdict == NOTION_IN_DOUBT ||
+		 answer->verdict == NOTION_CONFLICT))
+	{
+		sweep->due_us = angles_clock_mono_us() +
+			angles_backoff_us(sweep->failures, answer->retry_after_s);
+		return;
+	}
 	try_again(sweep, answer->retry_after_s);
 	drop_listing(sweep);
 }
