@@ -8,6 +8,7 @@
 
 #include "core/clock.h"
 #include "sync/engine.h"
+#include "sync/inbound.h"
 
 Action *
 angles_action_make(Engine *engine, ActionKind kind, int32 link_id)

@@ -29,6 +29,7 @@
 #include "net/net.h"
 #include "sync/apply.h"
 #include "sync/changelog.h"
+#include "sync/inbound.h"
 #include "worker/worker.h"
 
 extern PGDLLEXPORT void angles_apply_main(Datum main_arg);

@@ -18,6 +18,7 @@
 #include "core/json.h"
 #include "core/txn.h"
 #include "sync/apply.h"
+#include "sync/inbound.h"
 #include "sync/merge.h"
 #include "worker/worker.h"
 

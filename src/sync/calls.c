@@ -18,6 +18,7 @@
 #include "core/json.h"
 #include "core/txn.h"
 #include "sync/engine.h"
+#include "sync/inbound.h"
 #include "worker/worker.h"
 
 /* Time between two tries to write the end of a run whose row somebody holds. */

@@ -19,6 +19,7 @@
 #include "core/json.h"
 #include "core/txn.h"
 #include "sync/engine.h"
+#include "sync/inbound.h"
 #include "worker/worker.h"
 
 /*

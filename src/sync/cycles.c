@@ -16,6 +16,7 @@
 #include "core/clock.h"
 #include "core/txn.h"
 #include "sync/engine.h"
+#include "sync/inbound.h"
 
 /* Entries that are read at a time. */
 #define READ_PART 10000

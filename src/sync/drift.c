@@ -33,6 +33,7 @@
 #include "core/json.h"
 #include "core/txn.h"
 #include "sync/drift.h"
+#include "sync/inbound.h"
 #include "worker/worker.h"
 
 /* Rows that are compared at a time, and keys that are read at a time. */

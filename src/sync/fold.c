@@ -25,6 +25,7 @@
 #include "sync/changelog.h"
 #include "sync/engine.h"
 #include "sync/fold.h"
+#include "sync/inbound.h"
 #include "worker/worker.h"
 
 /* A transaction that changed more rows than this is a backlog: single edits go first. */

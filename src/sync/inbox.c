@@ -13,6 +13,7 @@
 #include "core/txn.h"
 #include "sync/changelog.h"
 #include "sync/engine.h"
+#include "sync/inbound.h"
 
 /* A change waits at most so many times the link's settle delay while a person goes on typing. */
 #define LONGEST_SETTLE "4"

@@ -15,6 +15,7 @@
 #include "core/json.h"
 #include "net/net.h"
 #include "sync/engine.h"
+#include "sync/inbound.h"
 #include "worker/worker.h"
 
 /* Failures in a row that end a listing: somebody waits for it. */

@@ -25,6 +25,7 @@
 #include "core/wait.h"
 #include "sync/changelog.h"
 #include "sync/engine.h"
+#include "sync/inbound.h"
 #include "worker/worker.h"
 
 extern PGDLLEXPORT void angles_sync_main(Datum main_arg);

@@ -18,6 +18,7 @@
 #include "core/json.h"
 #include "core/txn.h"
 #include "sync/engine.h"
+#include "sync/inbound.h"
 #include "worker/worker.h"
 
 /* So much of the identity stands in a mark. */

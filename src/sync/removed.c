@@ -12,6 +12,7 @@
 #include "core/clock.h"
 #include "core/txn.h"
 #include "sync/engine.h"
+#include "sync/inbound.h"
 #include "worker/worker.h"
 
 static void forget_new(const Link *link, Datum ids);

@@ -14,6 +14,7 @@
 #include "core/json.h"
 #include "core/txn.h"
 #include "sync/engine.h"
+#include "sync/inbound.h"
 
 static void check_columns(Link *link, JsonbContainer *source, RowSet *changed, bool *back);
 static void write_columns(const Link *link, const RowSet *changed);

@@ -15,6 +15,7 @@
 #include "core/json.h"
 #include "core/txn.h"
 #include "sync/engine.h"
+#include "sync/inbound.h"
 #include "sync/outcome.h"
 #include "worker/worker.h"
 

@@ -19,6 +19,7 @@
 #include "core/json.h"
 #include "core/txn.h"
 #include "sync/engine.h"
+#include "sync/inbound.h"
 #include "worker/worker.h"
 
 /* Rows of a first push that are put into the queue at a time, and the backlog that is enough. */

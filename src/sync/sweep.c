@@ -24,6 +24,7 @@
 #include "core/json.h"
 #include "core/txn.h"
 #include "sync/engine.h"
+#include "sync/inbound.h"
 #include "worker/worker.h"
 
 /* Listings use at most this part of the limit: 1 request in so many (polls: see poll.c). */

@@ -45,6 +45,7 @@
 #include "core/wait.h"
 #include "sync/changelog.h"
 #include "sync/engine.h"
+#include "sync/inbound.h"
 #include "sync/owncommit.h"
 #include "worker/worker.h"
 
