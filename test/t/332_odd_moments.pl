@@ -218,8 +218,8 @@ sub crashes
 	my $source = $node->sql("SELECT data_source_id FROM angles.links WHERE relid = 'prop'::regclass");
 	$sim->call('PATCH', "/v1/data_sources/$source", { properties => { note => undef } });
 	$node->sql("UPDATE prop SET note = 'changed'");
-	$node->wait_sql("SELECT count(*) = 1 FROM angles.parked WHERE \"table\" = 'prop'::regclass AND hint ~ 'alter_link'", 'I2: the row parks');
-	$node->sql("SELECT count(*) FROM angles.alter_link('prop'); SELECT angles.retry('prop')");
+	$node->wait_sql("SELECT count(*) = 1 FROM angles.link_columns WHERE notion_problem ~ 'alter_link'", 'I2: the column is paused');
+	$node->sql("SELECT count(*) FROM angles.alter_link('prop')");
 	wait_for(sub { ((pages($node, $sim, 'prop'))[0]{note} // '') eq 'changed' }, 'I2: what the hint says helps');
 	drained($node);
 }
