@@ -25,7 +25,7 @@ CREATE VIEW angles.parked AS
 		CASE WHEN i.code IS NULL OR has_table_privilege(l.relid, 'SELECT') AND NOT row_security_active(l.relid)
 			THEN i.message ELSE 'the table refused it' END, i.hint
 	FROM angles.inbox i JOIN angles.links l ON l.id = i.link_id
-		JOIN angles.pages p ON p.link_id = i.link_id AND p.page_id = i.page_id
+		JOIN angles.pages p ON p.link_id = i.link_id AND p.page_id = i.page_id AND p.state = i.page_state
 	WHERE i.state = 'parked' AND l.state <> 'unlinked';
 COMMENT ON VIEW angles.parked IS 'rows that cannot be sent, or written, as they are; a change of the row, or angles.retry(), tries again';
 
@@ -37,7 +37,7 @@ CREATE VIEW angles.inbound AS
 		ARRAY(SELECT c.property_name FROM angles.link_columns c
 			WHERE c.link_id = i.link_id AND i.remote ? c.property_id ORDER BY 1) AS properties
 	FROM angles.inbox i JOIN angles.links l ON l.id = i.link_id
-		LEFT JOIN angles.pages p ON p.link_id = i.link_id AND p.page_id = i.page_id
+		JOIN angles.pages p ON p.link_id = i.link_id AND p.page_id = i.page_id AND p.state = i.page_state
 	WHERE l.state <> 'unlinked';
 COMMENT ON VIEW angles.inbound IS 'changes made in Notion that are not in their rows yet, and why';
 

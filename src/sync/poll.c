@@ -104,7 +104,8 @@ angles_poll_reloaded(Engine *engine)
 		LinkCounts *counts = (LinkCounts *) lfirst(lc);
 
 		if (counts->poll_failures == 0)
-			counts->poll_due_us = 0;
+			counts->poll_due_us = Min(counts->poll_due_us,
+									  counts->poll_begun_us + interval_us(counts));
 	}
 	engine->poll_due_us = 0;
 }

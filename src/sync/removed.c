@@ -120,6 +120,8 @@ touch(Engine *engine, int32 link_id, Datum ids)
 					" SELECT p.link_id, p.key, nextval('angles.queue_seq'), 0, 'ready',"
 					"  clock_timestamp(), '-infinity' FROM angles.pages p"
 					" WHERE p.link_id = $1 AND p.page_id = ANY ($2::uuid[])"
+					/* what was not changed just now is being planned already */
+					" AND p.state IN ('live', 'removed')"
 					" ON CONFLICT (link_id, key) DO UPDATE SET version = q.version + 1,"
 					"  state = CASE WHEN q.state IN ('waiting', 'retry', 'parked') THEN 'ready'"
 					"   ELSE q.state END,"

@@ -17,6 +17,7 @@
 #include "sync/inbound.h"
 
 static void check_columns(Link *link, JsonbContainer *source, RowSet *changed, bool *back);
+static bool has_name(JsonbContainer *source, const char *name);
 static void write_columns(const Link *link, const RowSet *changed);
 
 void
@@ -103,6 +104,9 @@ check_columns(Link *link, JsonbContainer *source, RowSet *changed, bool *back)
 			continue;
 		property = angles_notion_property(source, &column->c);
 		name = property ? angles_json_get_text(property, "name") : NULL;
+		/* the name of one that was removed may be another one's by now */
+		if (property == NULL && has_name(source, column->c.property_name))
+			name = psprintf("%s (%s, removed)", column->c.property_name, column->c.name);
 		problem = angles_schema_problem(&column->c, property);
 		if ((problem == NULL ? column->notion_problem == NULL
 			 : column->notion_problem != NULL && strcmp(problem, column->notion_problem) == 0) &&
@@ -113,6 +117,14 @@ check_columns(Link *link, JsonbContainer *source, RowSet *changed, bool *back)
 		angles_rows_text(changed, 0, name ? name : column->c.property_name);
 		angles_rows_text(changed, 1, problem);
 	}
+}
+
+static bool
+has_name(JsonbContainer *source, const char *name)
+{
+	JsonbContainer *properties = angles_json_get_container(source, "properties");
+
+	return properties != NULL && angles_json_get_container(properties, name) != NULL;
 }
 
 /*
