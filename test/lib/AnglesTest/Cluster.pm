@@ -158,11 +158,15 @@ sub kill_worker
 	return $pid;
 }
 
+# Another one after each crash of a process.
+my $checkpointer = "SELECT backend_start FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+
 # Sets a kill point (src/core/testhook.h): the next process that passes it dies by SIGKILL, once.
 sub arm_kill_point
 {
 	my ($self, $name) = @_;
 	$self->configure('angles.test_kill_point' => $name);
+	$self->{checkpointer} = $self->sql($checkpointer);
 	# workers take the new setting in their next wait; the file is what makes the point strike
 	append_to_file($self->data_dir . '/angles_kill_once', '');
 }
@@ -185,7 +189,11 @@ sub disarm_kill_point
 	AnglesTest::wait_for(
 		sub {
 			$self->wait_alive;
-			eval { $self->configure('angles.test_kill_point' => ''); 1 };
+			eval {
+				die "the crash was not noticed yet\n" if $struck && $self->sql($checkpointer) eq $self->{checkpointer};
+				$self->configure('angles.test_kill_point' => '');
+				1;
+			};
 		},
 		'the kill point is taken back', 60);
 	$self->wait_alive;
