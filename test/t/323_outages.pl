@@ -168,7 +168,7 @@ foreach my $fault (
 			status => $status, url => $other->url . '/v1/pages/x' });
 		my $n = $sim->requests;
 		$node->sql('UPDATE t SET n = n + 1 WHERE id = 6');
-		wait_for(sub { grep { ($_->{fault} // '') } $sim->requests($n) }, "H6: $status is answered");
+		wait_for(sub { grep { ($_->{fault} // '') } $sim->requests($n) }, "H6: $status is answered", 120);
 		$sim->clear_faults;
 	}
 	$node->sql("SELECT angles.retry('t')");
