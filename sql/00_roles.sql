@@ -1,6 +1,6 @@
 /*
  * 00_roles.sql
- *		The three roles of angles. Roles belong to the whole cluster, not to an extension: they are
+ *		The roles of angles. Roles belong to the whole cluster, not to an extension: they are
  *		made when missing and stay when the extension goes.
  */
 DO $roles$
@@ -11,7 +11,8 @@ BEGIN
 		SELECT * FROM (VALUES
 			('angles_admin', 'links tables, changes settings of links, adopts a clone'),
 			('angles_operator', 'starts, pauses and retries runs'),
-			('angles_viewer', 'reads the views of angles')) AS v (name, purpose)
+			('angles_viewer', 'reads the views of angles'),
+			('angles_webhook', 'hands on what Notion posts, and may do nothing else')) AS v (name, purpose)
 	LOOP
 		IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r
 					   WHERE r.rolname OPERATOR(pg_catalog.=) wanted.name) THEN
@@ -24,5 +25,5 @@ BEGIN
 END
 $roles$;
 
-GRANT USAGE ON SCHEMA angles TO angles_viewer;
+GRANT USAGE ON SCHEMA angles TO angles_viewer, angles_webhook;
 COMMENT ON SCHEMA angles IS 'angles: two-way sync with Notion, backup to Git, health';

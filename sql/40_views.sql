@@ -12,7 +12,7 @@ CREATE VIEW angles.queue AS
 	UNION ALL
 	SELECT l.relid, c.key, 'captured', c.at, now() - c.at, 0, NULL, NULL, NULL, NULL, NULL
 	FROM angles.change_log c JOIN angles.links l ON l.id = c.link_id
-	WHERE l.state <> 'unlinked' AND c.op NOT IN ('L', 'R', 'U', 'I', 'C');
+	WHERE l.state <> 'unlinked' AND c.op NOT IN ('L', 'R', 'U', 'I', 'C', 'H');
 COMMENT ON VIEW angles.queue IS 'every change that Notion has not acknowledged, and why';
 
 CREATE VIEW angles.parked AS

@@ -110,6 +110,8 @@ CREATE VIEW angles.status AS
 		CASE WHEN i.age > interval '1 minute' THEN 'Look at angles.inbound and angles.alerts.' END
 	FROM (SELECT count(*) AS waiting, max(now() - seen_at) AS age FROM angles.inbound WHERE state = 'ready') i
 	UNION ALL
+	SELECT w.item, w.state, w.detail, w.hint FROM angles.webhook_status w
+	UNION ALL
 	SELECT 'held deletions', CASE WHEN h.n > 0 THEN 'warning' ELSE 'ok' END, h.n || ' rows',
 		CASE WHEN h.n > 0 THEN 'Look at angles.held_deletes, then SELECT angles.approve(table, key) or angles.refuse(table, key).' END
 	FROM (SELECT count(*) AS n FROM angles.held_deletes) h
@@ -140,7 +142,7 @@ COMMENT ON VIEW angles.status IS 'the state of everything, one row each; what is
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA angles FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA angles FROM PUBLIC;
 GRANT SELECT ON angles.links, angles.link_columns, angles.queue, angles.inbound, angles.conflicts, angles.parked, angles.held_deletes, angles.removed_rows, angles.status,
-	angles.drift, angles.drift_summary,
+	angles.drift, angles.drift_summary, angles.webhook_events,
 	angles.change_log TO angles_viewer;
 GRANT EXECUTE ON FUNCTION angles.wait_synced(interval, pg_lsn) TO angles_viewer;
 GRANT EXECUTE ON FUNCTION angles.sync_notion(regclass[], boolean, boolean), angles.check_notion(),
@@ -150,4 +152,5 @@ GRANT EXECUTE ON FUNCTION angles.sync_notion(regclass[], boolean, boolean), angl
 GRANT EXECUTE ON FUNCTION angles.link(regclass, text, text, text, jsonb, name, name, text, text, text, text, interval, text, boolean),
 	angles.alter_link(regclass, jsonb, name, text, text, text, text, interval, text, boolean), angles.unlink(regclass),
 	angles.approve(regclass, text), angles.refuse(regclass, text), angles.allow_mass_delete(regclass), angles.undelete(bigint),
-	angles.resolve(bigint, text) TO angles_admin;
+	angles.resolve(bigint, text), angles.notion_webhook_expect(interval, text, boolean) TO angles_admin;
+GRANT EXECUTE ON FUNCTION angles.notion_webhook(bytea, text) TO angles_webhook;

@@ -1,15 +1,18 @@
 /*
  * secret.c
- *		See secret.h. Runs in workers only; nothing here logs a value.
+ *		See secret.h. Runs in workers, and in sessions that take webhooks in; nothing here logs a
+ *		value.
  */
 #include "postgres.h"
 
 #include <ctype.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <openssl/evp.h>
 
+#include "miscadmin.h"
 #include "storage/fd.h"
 
 #include "core/errors.h"
@@ -19,8 +22,10 @@
 /* A token is about 50 bytes; a file much longer is not one. */
 #define MAX_SECRET_FILE 4096
 
-static char *read_secret_file(const char *path);
-static char *trimmed_copy(const char *text);
+static char *secret_path(const char *name);
+static void write_secret_file(const char *path, const char *secret);
+static char *read_secret_file(const char *path, int elevel);
+static char *trimmed_copy(const char *text, int elevel);
 
 char *
 angles_secret_notion(const char *name, const char **source)
@@ -29,32 +34,85 @@ angles_secret_notion(const char *name, const char **source)
 
 	if (name != NULL)
 	{
-		char	   *path;
+		char	   *path = secret_path(name);
 
 		*source = "angles.secrets_dir";
-		if (angles_guc_secrets_dir == NULL || angles_guc_secrets_dir[0] == '\0' ||
-			strchr(name, '/') != NULL || name[0] == '.')
+		if (path == NULL)
 			return NULL;
-		path = psprintf("%s/%s", angles_guc_secrets_dir, name);
-		token = read_secret_file(path);
+		token = read_secret_file(path, WARNING);
 		pfree(path);
 		return token;
 	}
 	if (angles_guc_notion_token && angles_guc_notion_token[0])
 	{
 		*source = "angles.notion_token";
-		return trimmed_copy(angles_guc_notion_token);
+		return trimmed_copy(angles_guc_notion_token, WARNING);
 	}
 	if (angles_guc_notion_token_file && angles_guc_notion_token_file[0])
 	{
 		*source = "angles.notion_token_file";
-		return read_secret_file(angles_guc_notion_token_file);
+		return read_secret_file(angles_guc_notion_token_file, WARNING);
 	}
 	*source = "environment NOTION_TOKEN";
 	if (getenv("NOTION_TOKEN") && getenv("NOTION_TOKEN")[0])
-		return trimmed_copy(getenv("NOTION_TOKEN"));
+		return trimmed_copy(getenv("NOTION_TOKEN"), WARNING);
 	*source = "none";
 	return NULL;
+}
+
+char *
+angles_secret_named(const char *name)
+{
+	char	   *path = secret_path(name);
+
+	if (path == NULL || (access(path, F_OK) != 0 && errno == ENOENT))
+		return NULL;
+	return read_secret_file(path, LOG_SERVER_ONLY);
+}
+
+void
+angles_secret_check_dir(bool for_writing)
+{
+	if (angles_guc_secrets_dir == NULL || angles_guc_secrets_dir[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_BAD_SETTING),
+				 errmsg("there is no place for secrets"),
+				 errdetail("angles.secrets_dir is not set."),
+				 errhint("Set angles.secrets_dir to a directory of the server's user with mode "
+						 "0700, outside of the data directory, and reload the configuration.")));
+	if (for_writing && access(angles_guc_secrets_dir, W_OK | X_OK) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_BAD_SETTING),
+				 errmsg("the server cannot write into directory \"%s\": %m",
+						angles_guc_secrets_dir),
+				 errhint("Let angles.secrets_dir be a directory of the server's user with mode "
+						 "0700.")));
+}
+
+/* The file has its name when it is complete: whoever reads it finds a whole secret or none. */
+void
+angles_secret_keep(const char *name, const char *secret)
+{
+	char	   *path = secret_path(name);
+	char	   *unfinished;
+
+	if (path == NULL)
+		angles_secret_check_dir(true);
+	unfinished = psprintf("%s.%d.new", path, MyProcPid);
+	PG_TRY();
+	{
+		write_secret_file(unfinished, secret);
+		if (durable_rename(unfinished, path, LOG_SERVER_ONLY) != 0)
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not keep secret \"%s\": %m", name)));
+	}
+	PG_CATCH();
+	{
+		unlink(unfinished);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 }
 
 uint64
@@ -79,11 +137,57 @@ angles_secret_free(char *token)
 	pfree(token);
 }
 
+/* Returns where the secret of this name is, or NULL when it can be nowhere. */
+static char *
+secret_path(const char *name)
+{
+	if (angles_guc_secrets_dir == NULL || angles_guc_secrets_dir[0] == '\0' ||
+		strchr(name, '/') != NULL || name[0] == '.' || name[0] == '\0')
+		return NULL;
+	return psprintf("%s/%s", angles_guc_secrets_dir, name);
+}
+
+static void
+write_secret_file(const char *path, const char *secret)
+{
+	char	   *line = psprintf("%s\n", secret);
+	ssize_t		len = strlen(line);
+	int			fd;
+	ssize_t		n = -1;
+	int			problem = 0;
+
+	/* of a process of the same number that was killed */
+	unlink(path);
+	fd = OpenTransientFilePerm(path, O_WRONLY | O_CREAT | O_EXCL | PG_BINARY, S_IRUSR | S_IWUSR);
+	if (fd < 0)
+		problem = errno;
+	else
+	{
+		errno = 0;
+		n = write(fd, line, len);
+		if (n != len)
+			problem = errno ? errno : ENOSPC;
+		else if (pg_fsync(fd) != 0)
+			problem = errno;
+		if (CloseTransientFile(fd) != 0 && problem == 0)
+			problem = errno;
+	}
+	explicit_bzero(line, len);
+	pfree(line);
+	if (problem == 0)
+		return;
+	errno = problem;
+	ereport(ERROR,
+			(errcode_for_file_access(),
+			 errmsg("could not write a secret: %m"),
+			 errdetail_log("The file is \"%s\".", path)));
+}
+
 /*
- * Returns the trimmed content of a small file, or NULL (with a warning that names the file only).
+ * Returns the trimmed content of a small file, or NULL (and what is reported names the file only).
  */
 static char *
-read_secret_file(const char *path)
+read_secret_file(const char *path, int elevel)
 {
 	char		buf[MAX_SECRET_FILE + 1];
 	int			fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
@@ -92,24 +196,24 @@ read_secret_file(const char *path)
 
 	if (fd < 0)
 	{
-		ereport(WARNING,
+		ereport(elevel,
 				(errcode_for_file_access(),
 				 errmsg("could not open secret file \"%s\": %m", path)));
 		return NULL;
 	}
 	n = read(fd, buf, sizeof(buf));
 	if (n < 0)
-		ereport(WARNING,
+		ereport(elevel,
 				(errcode_for_file_access(),
 				 errmsg("could not read secret file \"%s\": %m", path)));
 	else if (n > MAX_SECRET_FILE)
-		ereport(WARNING,
+		ereport(elevel,
 				(errcode(ERRCODE_ANGLES_BAD_SETTING),
 				 errmsg("secret file \"%s\" is longer than %d bytes", path, MAX_SECRET_FILE)));
 	else
 	{
 		buf[n] = '\0';
-		token = trimmed_copy(buf);
+		token = trimmed_copy(buf, elevel);
 	}
 	CloseTransientFile(fd);
 	explicit_bzero(buf, sizeof(buf));
@@ -117,7 +221,7 @@ read_secret_file(const char *path)
 }
 
 static char *
-trimmed_copy(const char *text)
+trimmed_copy(const char *text, int elevel)
 {
 	const char *end;
 
@@ -131,7 +235,7 @@ trimmed_copy(const char *text)
 		/* a header line cannot carry it, and a file with more than a token is a mistake */
 		if (!isgraph((unsigned char) *p))
 		{
-			ereport(WARNING,
+			ereport(elevel,
 					(errcode(ERRCODE_ANGLES_BAD_SETTING),
 					 errmsg("the Notion token holds white space or control characters"),
 					 errhint("Put the token alone on one line.")));

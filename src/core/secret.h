@@ -17,6 +17,24 @@
 extern char *angles_secret_notion(const char *name, const char **source);
 
 /*
+ * Returns the secret of this name (a file in angles.secrets_dir), palloc'd in the current context,
+ * or NULL when there is none. For sessions, too: a file that cannot be used is told to the server's
+ * log only, and one that is missing to nobody.
+ */
+extern char *angles_secret_named(const char *name);
+
+/*
+ * Raises an error unless angles.secrets_dir is set and, with for_writing, a file can be made there.
+ */
+extern void angles_secret_check_dir(bool for_writing);
+
+/*
+ * Keeps a secret under this name, in place of what was there: durably, in a file that the server's
+ * user alone can read. Raises an error when that fails; the path is told to the log only.
+ */
+extern void angles_secret_keep(const char *name, const char *secret);
+
+/*
  * Returns a 64-bit fingerprint of a token (SHA-256, first 8 bytes), good for telling tokens apart
  * in shared memory; the token cannot be got back from it.
  */

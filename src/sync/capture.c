@@ -19,6 +19,7 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -36,6 +37,7 @@
 #include "sync/capture.h"
 #include "sync/changelog.h"
 #include "sync/sync.h"
+#include "sync/webhook.h"
 
 typedef struct KeyColumn
 {
@@ -104,6 +106,8 @@ angles_sync_install(void)
 {
 	angles_changelog_install();
 	angles_partitions_install();
+	if (process_shared_preload_libraries_in_progress)
+		angles_webhook_install();
 }
 
 bool

@@ -38,6 +38,18 @@
 #define ANGLES_OP_INBOUND	'I'
 
 /*
+ * A webhook tells that something has changed in the link's data source (37_webhook.sql); the key
+ * begins with what, and names the page, if it is one, behind a colon. new_key: the bot that has
+ * done it all alone.
+ */
+#define ANGLES_OP_HINT		'H'
+
+#define ANGLES_HINT_EDITED	'e' /* a page was made or edited */
+#define ANGLES_HINT_GONE	'g' /* a page went into the trash */
+#define ANGLES_HINT_PLACE	'p' /* a page came out of the trash, or was moved from or to here */
+#define ANGLES_HINT_SOURCE	's' /* the data source itself: its properties, its place, its pages */
+
+/*
  * As angles_changelog_add(), for ANGLES_OP_TOUCH and ANGLES_OP_DELETE of a row whose key has so
  * many bytes. "often" tells that the same key may be changed again and again in this transaction,
  * so that it pays to remember it and log it once.

@@ -237,6 +237,7 @@ typedef struct SweepState
 	bool		flying;			/* a request is planned or under way */
 	bool		at_once;		/* somebody waits for the next one ... */
 	int64		wanted_us;		/* ... since then */
+	bool		hinted;			/* a webhook told of pages come or gone since this one began */
 	bool		known;			/* when the last one was is known */
 	bool		listed;			/* it is through; what is missing is asked for */
 	bool		source_seen;	/* the data source is there, while rows of it seem gone */
@@ -283,6 +284,8 @@ typedef struct LinkCounts
 	int64		poll_begun_us;	/* when this pass began */
 	int64		poll_seen_us;	/* when the last pass began that was read to its end */
 	bool		poll_at_once;	/* somebody waits for the next one */
+	bool		poll_hinted;	/* a webhook told of changes since this pass began */
+	int64		poll_again_us;	/* ... which a question before this time may not show, 0: none */
 	TimestampTz poll_began;		/* the same by Notion's clock, 0: no answer yet */
 	TimestampTz poll_from;		/* the minute this pass began with */
 	TimestampTz poll_watermark; /* what was edited before has been seen; 0: not read yet */

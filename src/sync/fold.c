@@ -115,6 +115,10 @@ fold_rows(Engine *engine, LogRow *rows, int n)
 			case ANGLES_OP_RESOLVE:
 				angles_inbox_resolve(engine, rows[i].link_id, rows[i].key, rows[i].new_key);
 				break;
+			case ANGLES_OP_HINT:
+				angles_hint(engine, angles_link_find(rows[i].link_id), rows[i].key,
+							rows[i].new_key);
+				break;
 			default:
 				angles_reconcile_wanted(rows[i].link_id);
 				break;

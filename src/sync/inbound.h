@@ -70,6 +70,12 @@ extern void angles_inbox_resolve(Engine *engine, int32 link_id, const char *key,
 extern bool angles_new_pages(Engine *engine, Link *link, JsonbContainer *results, char **ids,
 							 const bool *unknown, Jsonb **noted, bool binding, News *news);
 
+/*
+ * Tells in *is_me whether a user of Notion (NULL: nobody) is this connection. Returns false, and
+ * true in *is_me, while that is not known; it is asked then.
+ */
+extern bool angles_is_me(Engine *engine, Link *link, const char *user_id, bool *is_me);
+
 /* Notes the answer of an ACTION_ME. */
 extern void angles_new_pages_settle_me(Engine *engine, Action *action);
 
@@ -84,7 +90,12 @@ extern int64 angles_sweep_step(Engine *engine, Link *link);
 /* Lets the link's pages be listed at once. */
 extern void angles_sweep_at_once(Engine *engine, const Link *link);
 
-/* A write says that this page is not there, or in the trash: it is asked for. */
+/* Lets the link's pages be listed as soon as the listings' share of the limit allows it. */
+extern void angles_sweep_hinted(Engine *engine, const Link *link);
+
+/*
+ * A write, or a webhook, says that this page is not there, or in the trash: it is asked for.
+ */
 extern void angles_sweep_suspect(Engine *engine, const Link *link, const char *page_id);
 
 /* Asks whether the data source can be seen again; the answer ends counts->poll_flying. */
@@ -156,6 +167,14 @@ extern void angles_compare_settle_target(Engine *engine, Action *action);
  */
 extern bool angles_compare_was_edited(Link *link, JsonbContainer *page, Jsonb *base);
 
+/* ---- hint.c ---- */
+
+/*
+ * Lets Notion be asked for what a webhook told of: key and bot are those of an ANGLES_OP_HINT
+ * (changelog.h). Needs a transaction.
+ */
+extern void angles_hint(Engine *engine, Link *link, const char *key, const char *bot);
+
 /* ---- poll.c ---- */
 
 /* Asks for changes where it is time. Needs no transaction. */
@@ -169,6 +188,12 @@ extern void angles_poll_at_once(Engine *engine, const Link *link);
  * way into the link's table. Needs a transaction.
  */
 extern bool angles_poll_moves(Engine *engine, const Link *link, int64 since_us);
+
+/*
+ * Lets the link be asked soon: as soon as the share of the limit that questions may take allows
+ * it, and once more when queries have caught up.
+ */
+extern void angles_poll_hinted(Engine *engine, const Link *link);
 
 /* Settings were read anew: intervals may be others. */
 extern void angles_poll_reloaded(Engine *engine);

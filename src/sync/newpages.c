@@ -167,23 +167,32 @@ is_ours(Engine *engine, Link *link, JsonbContainer *page, bool *told)
 {
 	JsonbContainer *creator = angles_json_get_container(page, "created_by");
 	char	   *by = creator ? angles_json_get_text(creator, "id") : NULL;
+	bool		is_me;
 
-	if (engine->bot_id == NULL)
-	{
+	if (!angles_is_me(engine, link, by, &is_me))
 		*told = false;
-		if (!engine->bot_asked)
-		{
-			Action	   *action = angles_action_make(engine, ACTION_ME, link->id);
-			MemoryContext old = MemoryContextSwitchTo(action->context);
+	return is_me;
+}
 
-			action->request = angles_notion_me();
-			MemoryContextSwitchTo(old);
-			engine->bot_asked = true;
-			angles_action_ready_first(engine, action);
-		}
+bool
+angles_is_me(Engine *engine, Link *link, const char *user_id, bool *is_me)
+{
+	Action	   *action;
+	MemoryContext old;
+
+	*is_me = engine->bot_id == NULL ||
+		(user_id != NULL && strcmp(user_id, engine->bot_id) == 0);
+	if (engine->bot_id != NULL)
 		return true;
-	}
-	return by != NULL && strcmp(by, engine->bot_id) == 0;
+	if (engine->bot_asked)
+		return false;
+	action = angles_action_make(engine, ACTION_ME, link->id);
+	old = MemoryContextSwitchTo(action->context);
+	action->request = angles_notion_me();
+	MemoryContextSwitchTo(old);
+	engine->bot_asked = true;
+	angles_action_ready_first(engine, action);
+	return false;
 }
 
 static void

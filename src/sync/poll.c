@@ -45,6 +45,8 @@ static void ask(Engine *engine, Link *link, LinkCounts *counts, const char *curs
 static void pass_ends(LinkCounts *counts);
 static TimestampTz floor_minute(TimestampTz at);
 static int64 interval_us(const LinkCounts *counts);
+static int64 share_us(const LinkCounts *counts);
+static int64 due_by_hints_us(const LinkCounts *counts);
 static void failed(Engine *engine, Link *link, LinkCounts *counts, const NotionAnswer *answer);
 static void save_watermark(Link *link, LinkCounts *counts);
 
@@ -86,7 +88,9 @@ angles_poll_step(Engine *engine)
 			counts->poll_begun_us = now;
 			counts->poll_is_whole = true;
 			counts->poll_requests = 0;
-			counts->poll_at_once = false;
+			counts->poll_at_once = counts->poll_hinted = false;
+			if (counts->poll_again_us <= now)
+				counts->poll_again_us = 0;
 			ask(engine, link, counts, NULL);
 		}
 		else
@@ -128,6 +132,21 @@ angles_poll_at_once(Engine *engine, const Link *link)
 
 	counts->poll_at_once = true;
 	counts->poll_due_us = 0;
+	engine->poll_due_us = 0;
+}
+
+void
+angles_poll_hinted(Engine *engine, const Link *link)
+{
+	LinkCounts *counts = angles_counts(engine, link->id);
+
+	counts->poll_hinted = true;
+	if (angles_guc_notion_query_lag > 0)
+		counts->poll_again_us = angles_clock_mono_us() +
+			(int64) angles_guc_notion_query_lag * 1000;
+	/* after failures nobody is asked sooner: the next question shows it all the same */
+	if (counts->poll_failures == 0)
+		counts->poll_due_us = Min(counts->poll_due_us, due_by_hints_us(counts));
 	engine->poll_due_us = 0;
 }
 
@@ -198,6 +217,13 @@ angles_poll_properties(Engine *engine, const Link *link)
 static int64
 interval_us(const LinkCounts *counts)
 {
+	return Max((int64) angles_guc_poll_interval * 1000, share_us(counts));
+}
+
+/* The time between passes in which all of them stay within their share. */
+static int64
+share_us(const LinkCounts *counts)
+{
 	int			requests = Max(counts->poll_requests, 1);
 	int			n = 0;
 	ListCell   *lc;
@@ -207,8 +233,17 @@ interval_us(const LinkCounts *counts)
 		requests--;
 	foreach(lc, angles_links())
 		n += angles_is_polled((Link *) lfirst(lc)) ? 1 : 0;
-	return Max((int64) angles_guc_poll_interval * 1000,
-			   angles_poll_share_us(n * requests, SHARE));
+	return angles_poll_share_us(n * requests, SHARE);
+}
+
+/* When to ask because of webhooks, INT64_MAX: not. */
+static int64
+due_by_hints_us(const LinkCounts *counts)
+{
+	if (!counts->poll_hinted && counts->poll_again_us == 0)
+		return INT64_MAX;
+	return Max(counts->poll_begun_us + share_us(counts),
+			   counts->poll_hinted ? 0 : counts->poll_again_us);
 }
 
 int64
@@ -262,7 +297,8 @@ pass_ends(LinkCounts *counts)
 {
 	counts->poll_flying = false;
 	counts->poll_seen_us = counts->poll_begun_us;
-	counts->poll_due_us = counts->poll_at_once ? 0 : counts->poll_begun_us + interval_us(counts);
+	counts->poll_due_us = counts->poll_at_once ? 0 :
+		Min(counts->poll_begun_us + interval_us(counts), due_by_hints_us(counts));
 	if (counts->poll_is_whole && counts->poll_began != 0)
 		counts->poll_watermark = Max(counts->poll_watermark,
 									 floor_minute(counts->poll_began - MARGIN_US));

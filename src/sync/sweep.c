@@ -67,6 +67,7 @@ static void sweep_fails(SweepState *sweep, const NotionAnswer *answer);
 static void try_again(SweepState *sweep, int retry_after_s);
 static void drop_listing(SweepState *sweep);
 static int64 interval_us(const SweepState *sweep);
+static int64 share_us(const SweepState *sweep);
 
 int64
 angles_sweep_step(Engine *engine, Link *link)
@@ -91,7 +92,7 @@ angles_sweep_step(Engine *engine, Link *link)
 	due = sweep->due_us;
 	/* the interval may be another one by now */
 	if (sweep->context == NULL && !sweep->at_once)
-		due = Max(due, sweep->last_us + interval_us(sweep));
+		due = Max(due, sweep->last_us + (sweep->hinted ? share_us(sweep) : interval_us(sweep)));
 	if (now < due)
 		return due;
 	if (sweep->context == NULL)
@@ -111,6 +112,13 @@ angles_sweep_at_once(Engine *engine, const Link *link)
 	sweep->at_once = true;
 	sweep->wanted_us = angles_clock_mono_us();
 	sweep->due_us = 0;
+	engine->poll_due_us = 0;
+}
+
+void
+angles_sweep_hinted(Engine *engine, const Link *link)
+{
+	angles_counts(engine, link->id)->sweep.hinted = true;
 	engine->poll_due_us = 0;
 }
 
@@ -156,6 +164,7 @@ begin(SweepState *sweep)
 	sweep->whole = true;
 	sweep->source_seen = false;
 	sweep->requests = 0;
+	sweep->hinted = false;
 	sweep->began = angles_clock_now();
 	sweep->begun_us = angles_clock_mono_us();
 }
@@ -616,8 +625,14 @@ drop_listing(SweepState *sweep)
 static int64
 interval_us(const SweepState *sweep)
 {
-	return Max((int64) angles_guc_list_interval * 1000,
-			   angles_poll_share_us(sweep->requests, SHARE));
+	return Max((int64) angles_guc_list_interval * 1000, share_us(sweep));
+}
+
+/* The time between listings in which they stay within their share. */
+static int64
+share_us(const SweepState *sweep)
+{
+	return angles_poll_share_us(sweep->requests, SHARE);
 }
 
 /* ---- out of reach ---- */

@@ -7,7 +7,10 @@
 
 #include "postgres.h"
 
-/* Installs the transaction callbacks of capture. From _PG_init, preloaded or not. */
+/*
+ * Installs the transaction callbacks of capture, and registers shared memory while preloading. From
+ * _PG_init, preloaded or not.
+ */
 extern void angles_sync_install(void);
 
 #endif							/* ANGLES_SYNC_H */
