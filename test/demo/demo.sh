@@ -152,6 +152,7 @@ show() {
         e.path.slice(0, 52).padEnd(52), e.status, JSON.stringify(e.body.properties ?? e.body).slice(0, 90));
     });' "$NOTION_URL"
   show_the_way_back || exit 1
+  show_pages || exit 1
   say "angles.status"
   sql -c "SELECT * FROM angles.status"
 }
@@ -178,6 +179,27 @@ show_the_way_back() {
     -c "SELECT angles.resolve(max(id), 'notion') FROM angles.conflicts" || return 1
   wait_for "SELECT reason LIKE '%again' FROM decisions WHERE id = 1" "SELECT 'resolved in favour of Notion'" || return 1
   sql -c "SELECT id, title, reason FROM decisions WHERE id = 1"
+}
+
+# A person adds a page, and puts another one into the trash.
+show_pages() {
+  local source page
+  source=$(ask "SELECT data_source_id FROM angles.links WHERE relid = 'memories'::regclass")
+  page=$(ask "SELECT page_id FROM angles.pages p JOIN angles.links l ON l.id = p.link_id
+    WHERE l.relid = 'memories'::regclass AND p.key = '1'")
+  say "a colleague adds a page to the memories, and it becomes a row"
+  simulate edit "{\"op\":\"add\",\"data_source_id\":\"$source\",\"properties\":{\"title\":\"Added by a colleague\"}}"
+  wait_for "SELECT count(*) > 0 FROM memories WHERE title = 'Added by a colleague'" "SELECT 'it is on its way'" || return 1
+  sql -c "SELECT id, title FROM memories ORDER BY id"
+
+  say "another page goes into the trash: its row waits for a person's word"
+  simulate edit "{\"op\":\"trash\",\"page_id\":\"$page\"}"
+  ask 'SELECT count(*) FROM angles.sync_notion()' > /dev/null || return 1
+  wait_for "SELECT count(*) > 0 FROM angles.held_deletes" "SELECT 'not seen yet'" || return 1
+  sql -x -c 'SELECT * FROM angles.held_deletes' || return 1
+  note "angles.refuse('memories', '1') puts the page back, angles.approve('memories', '1') deletes the row"
+  sql -c "SELECT angles.refuse('memories', '1')" || return 1
+  wait_for "SELECT count(*) = 0 FROM angles.held_deletes" "SELECT 'the page comes back'" || return 1
 }
 
 # Asks the simulator's control for something; "clear" ends all faults.
