@@ -13,6 +13,8 @@
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -45,6 +47,7 @@ static void add_properties(Change *change, RowUpdate *update);
 static void add_key(Change *change, RowUpdate *update);
 static char *key_text_of_page(Change *change, const char *name);
 static bool has_default(Oid relid, const char *name, bool *not_null);
+static bool has_insert_trigger(Oid relid);
 static void run_insert(Change *change, RowUpdate *update);
 static void check_scope(Change *change);
 static void check_key_job(void *arg);
@@ -262,6 +265,9 @@ add_key(Change *change, RowUpdate *update)
 			continue;
 		text = named ? angles_apply_key_part(change->entry.key, n_keys, k)
 			: key_text_of_page(change, name);
+		/* should it not be the trigger that gives the key, the server says which column is null */
+		if (text == NULL && has_insert_trigger(link->relid))
+			continue;
 		if (text == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_NOT_NULL_VIOLATION),
@@ -305,9 +311,23 @@ has_default(Oid relid, const char *name, bool *not_null)
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	att = (Form_pg_attribute) GETSTRUCT(tuple);
-	has = att->atthasdef || att->attidentity != '\0';
+	has = att->atthasdef || att->attidentity != '\0' || get_typdefault(att->atttypid) != NULL;
 	*not_null = att->attnotnull;
 	ReleaseSysCache(tuple);
+	return has;
+}
+
+/* Whether a trigger may give values to a row before it is inserted. */
+static bool
+has_insert_trigger(Oid relid)
+{
+	Relation	rel = RelationIdGetRelation(relid);
+	bool		has;
+
+	if (!RelationIsValid(rel))
+		return false;
+	has = rel->trigdesc != NULL && rel->trigdesc->trig_insert_before_row;
+	RelationClose(rel);
 	return has;
 }
 

@@ -77,6 +77,28 @@ foreach my $point ('applied', 'apply_committed', 'before_claim_commit', 'after_c
 	comes("EXISTS (SELECT FROM codes WHERE code = 'abc' AND title = 'no code')", 'C8: then it is the row\'s');
 }
 
+# C8: keys that a domain or a trigger draws
+{
+	$node->sql(q{
+		CREATE SEQUENCE numbers START 100;
+		CREATE DOMAIN number AS int DEFAULT nextval('numbers');
+		CREATE TABLE by_domain (id number PRIMARY KEY, title text);
+		CREATE TABLE by_trigger (id text PRIMARY KEY, title text);
+		CREATE FUNCTION draw() RETURNS trigger LANGUAGE plpgsql AS $$
+			BEGIN IF NEW.title <> 'none' THEN NEW.id := COALESCE(NEW.id, 'drawn ' || nextval('numbers')); END IF; RETURN NEW; END $$;
+		CREATE TRIGGER draw BEFORE INSERT ON by_trigger FOR EACH ROW EXECUTE FUNCTION draw()});
+	link_table($node, $_, q{title_column => 'title'}) foreach 'by_domain', 'by_trigger';
+	add('by_domain', title => 'one');
+	add('by_trigger', title => 'two');
+	add('by_trigger', title => 'none');
+	comes(q{(SELECT id >= 100 FROM by_domain WHERE title = 'one')}, 'C8: the default of a domain draws the key');
+	comes(q{(SELECT id LIKE 'drawn %' FROM by_trigger WHERE title = 'two')}, 'C8: or a trigger');
+	comes(q{EXISTS (SELECT FROM angles.parked WHERE "table" = 'by_trigger'::regclass AND message ~ 'null value in column "id"')},
+		'C8: one that the trigger does not draw parks');
+	comes(q{(SELECT count(*) = 2 FROM angles.pages p JOIN angles.links l ON l.id = p.link_id
+		WHERE l.relid IN ('by_domain'::regclass, 'by_trigger'::regclass) AND p.state = 'live')}, 'C8: the others are live');
+}
+
 # C8: pages that point to each other come in any order
 {
 	$node->sql(q{CREATE TABLE projects (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL);
