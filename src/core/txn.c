@@ -27,6 +27,7 @@ static MemoryContext caller_context = NULL;
 static TimeoutId limit_timer = MAX_TIMEOUTS;
 static volatile sig_atomic_t limit_passed = 0;
 
+static void pin_waits(void);
 static void finish_transaction(void);
 static bool must_not_be_kept(const ErrorData *error);
 static void limit_begin(int timeout_ms);
@@ -111,9 +112,6 @@ void
 angles_txn_pin_session(void)
 {
 	static const char *const pins[][2] = {
-		/* in a deadlock the one who notices first gives up: that shall be this session */
-		{"deadlock_timeout", "50ms"},
-		{"lock_timeout", "1s"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"default_transaction_isolation", "read committed"},
@@ -128,6 +126,22 @@ angles_txn_pin_session(void)
 	/* as the session's own, which is what a SET in a trigger is: the last one counts */
 	for (int i = 0; i < (int) lengthof(pins); i++)
 		SetConfigOption(pins[i][0], pins[i][1], PGC_SUSET, PGC_S_SESSION);
+	pin_waits();
+}
+
+/*
+ * In a deadlock the one who notices it gives up: that shall be this session. When it is the one
+ * that closes the circle it looks at once. When a user closes it, he looks after the server's
+ * deadlock_timeout, and by then this session, which has waited for longer, has given up waiting.
+ */
+static void
+pin_waits(void)
+{
+	int			patience_ms = atoi(GetConfigOptionResetString("deadlock_timeout"));
+
+	SetConfigOption("deadlock_timeout", "1ms", PGC_SUSET, PGC_S_SESSION);
+	SetConfigOption("lock_timeout", psprintf("%d", Max(1, Min(1000, patience_ms * 3 / 4))),
+					PGC_SUSET, PGC_S_SESSION);
 }
 
 void

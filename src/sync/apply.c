@@ -227,12 +227,9 @@ pick_job(void *arg)
 	for (int i = 0; i < work->n; i++)
 		take_change(&work->changes[i], i);
 	work->more = work->n == APPLY_BATCH;
-	if (work->more)
-		return;
 	/* all of the inbox is looked at when what can be done is done */
 	if (work->n == 0)
 		tidy(values[0]);
-	look_around(work, values[0]);
 }
 
 /* Puts away what cannot be applied, so that nobody is started for it again and again. */
@@ -346,6 +343,7 @@ static void
 write_job(void *arg)
 {
 	Work	   *work = (Work *) arg;
+	int			n_links;
 
 	for (int i = 0; i < work->n; i++)
 	{
@@ -354,6 +352,9 @@ write_job(void *arg)
 		else
 			write_change(&work->changes[i]);
 	}
+	/* what was put back just now counts, too */
+	if (!work->more)
+		look_around(work, own_links(&n_links));
 }
 
 static void

@@ -63,19 +63,41 @@ sub arrives
 		'BEGIN UPDATE totals SET n = n + 1 WHERE id = 1; PERFORM pg_advisory_xact_lock_shared(7);
 			UPDATE totals SET n = n + 1 WHERE id = 2; RETURN NULL; END'});
 	$node->sql('CREATE TRIGGER adds AFTER UPDATE OF n ON t FOR EACH ROW EXECUTE FUNCTION add_up()');
-	my $user = $node->background_psql('postgres');
-	$user->query_safe('BEGIN');
-	$user->query_safe('UPDATE totals SET n = n + 1 WHERE id = 2');
-	edit(page_of(3), n => 5);
-	$node->wait_sql(q{SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'angles apply'
-		AND wait_event_type = 'Lock'}, 'the apply worker waits in a trigger', 20);
-	is($user->query_safe("UPDATE totals SET n = n + 1 WHERE id = 1; SELECT 'done'"), 'done',
-		'a user is never the victim of a deadlock with angles');
-	$user->query_safe('COMMIT');
-	arrives('id = 3 AND n = 5', 'and the change is made afterwards');
-	is($node->sql('SELECT string_agg(n::text, $$ $$ ORDER BY id) FROM totals'), '2 2', 'once');
+	my $waits = sub {
+		my ($name) = @_;
+		$node->wait_sql(q{SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'angles apply'
+			AND wait_event_type = 'Lock'}, $name, 20);
+	};
+	my $sum = 0;
+
+	foreach my $timeout ('1s', '200ms', '20ms')
+	{
+		$node->configure(deadlock_timeout => $timeout);
+		# he closes the circle, after the worker has begun to wait ...
+		my $user = $node->background_psql('postgres');
+		$user->query_safe('BEGIN');
+		$user->query_safe('UPDATE totals SET n = n + 1 WHERE id = 2');
+		edit(page_of(3), n => ++$sum + 100);
+		$waits->("the apply worker waits in a trigger ($timeout)");
+		is($user->query_safe("UPDATE totals SET n = n + 1 WHERE id = 1; SELECT 'done'"), 'done',
+			"a user is never the victim of a deadlock with angles ($timeout)");
+		$user->query_safe('COMMIT');
+		arrives("id = 3 AND n = $sum + 100", "and the change is made afterwards ($timeout)");
+
+		# ... or the worker does
+		$user->query_safe('BEGIN');
+		$user->query_safe('UPDATE totals SET n = n + 1 WHERE id = 2; SELECT pg_advisory_xact_lock(7)');
+		edit(page_of(3), n => ++$sum + 100);
+		$waits->("the apply worker waits for the advisory lock ($timeout)");
+		is($user->query_safe("UPDATE totals SET n = n + 1 WHERE id = 1; SELECT 'done'"), 'done',
+			"nor when two locks are between them ($timeout)");
+		$user->query_safe('COMMIT');
+		arrives("id = 3 AND n = $sum + 100", "the change is made afterwards ($timeout)");
+		$user->quit;
+	}
+	$node->configure(deadlock_timeout => '1s');
+	is($node->sql('SELECT string_agg(n::text, $$ $$ ORDER BY id) FROM totals'), '12 12', 'each change is counted once');
 	is($node->sql('SELECT count(*) FROM angles.parked'), 0, 'nothing is parked for that');
-	$user->quit;
 	$node->sql('DROP TRIGGER adds ON t');
 }
 
