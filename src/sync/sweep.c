@@ -62,6 +62,7 @@ static void settle_source(Engine *engine, Link *link, Action *action);
 static void settle_page(Engine *engine, Link *link, Action *action);
 static const char *how_removed(const Link *link, const NotionAnswer *answer);
 static void all_are_missing(Engine *engine, Link *link, SweepState *sweep);
+static void close_doubles(const Link *link, const SweepState *sweep);
 static void sweep_ends(Link *link, SweepState *sweep, bool whole);
 static void sweep_fails(SweepState *sweep, const NotionAnswer *answer);
 static void try_again(SweepState *sweep, int retry_after_s);
@@ -567,6 +568,7 @@ sweep_ends(Link *link, SweepState *sweep, bool whole)
 		angles_spi_exec(&plan, "UPDATE angles.polls SET swept_at = $2 WHERE link_id = $1",
 						2, types, values, NULL, SPI_OK_UPDATE);
 		angles_alert_close(psprintf("sweep:%d", link->id));
+		close_doubles(link, sweep);
 		sweep->seen_us = sweep->begun_us;
 		sweep->failures = 0;
 		sweep->last_us = sweep->begun_us;
@@ -576,6 +578,28 @@ sweep_ends(Link *link, SweepState *sweep, bool whole)
 	else
 		try_again(sweep, -1);
 	drop_listing(sweep);
+}
+
+/* Pages with the key of another one that this listing has not shown are gone. */
+static void
+close_doubles(const Link *link, const SweepState *sweep)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {TEXTOID, TIMESTAMPTZOID};
+	Datum		values[2] = {CStringGetTextDatum(psprintf("duplicate:%d:", link->id)),
+	TimestampTzGetDatum(sweep->began)};
+	List	   *gone = NIL;
+	ListCell   *lc;
+	uint64		n;
+
+	n = angles_spi_exec(&plan,
+						"SELECT fingerprint FROM angles.alerts WHERE closed_at IS NULL"
+						" AND starts_with(fingerprint, $1) AND last_seen_at < $2",
+						2, types, values, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < n; i++)
+		gone = lappend(gone, angles_spi_text(i, 1, CurrentMemoryContext));
+	foreach(lc, gone)
+		angles_alert_close((char *) lfirst(lc));
 }
 
 /* It begins anew later, but for what may pass. */

@@ -200,4 +200,18 @@ foreach my $point ('applied', 'apply_committed', 'before_claim_commit', 'after_c
 	$node->sql("SELECT angles.unlink('copy')");
 }
 
+# a page that this connection has made twice, as by a create that was given up too early
+{
+	table('doubled', 2);
+	my $source = source_of('doubled');
+	my $open = sub { return "EXISTS (SELECT FROM angles.alerts WHERE fingerprint LIKE 'duplicate:%:1' AND closed_at IS " . $_[0] . ')' };
+	my $made = $sim->call('POST', '/v1/pages', { parent => { type => 'data_source_id', data_source_id => $source },
+		properties => { title => { title => [ { text => { content => 'twin' } } ] }, id => { rich_text => [ { text => { content => '1' } } ] } } });
+	comes($open->('NULL'), 'B1: a double of our own is told of');
+	is($node->sql('SELECT count(*) FROM doubled'), 2, 'B1: and becomes no row');
+	$sim->call('POST', '/_sim/edit', { op => 'trash', page_id => $made->{id} });
+	listed('doubled');
+	comes($open->('NOT NULL') . ' AND NOT ' . $open->('NULL'), 'B1: until the copy is gone');
+}
+
 done_testing();
