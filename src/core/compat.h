@@ -76,4 +76,12 @@
 #define ANGLES_GUC_MALLOC(size) malloc(size)
 #endif
 
+/* 18 takes bytes where text was taken before. */
+#if PG_VERSION_NUM >= 180000
+#define ANGLES_B64_ENCODE(from, len, into, room) \
+	pg_b64_encode((const uint8 *) (from), (len), (into), (room))
+#else
+#define ANGLES_B64_ENCODE(from, len, into, room) pg_b64_encode((from), (len), (into), (room))
+#endif
+
 #endif							/* ANGLES_COMPAT_H */

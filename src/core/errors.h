@@ -31,5 +31,7 @@
 #define ERRCODE_ANGLES_NO_TOKEN			MAKE_SQLSTATE('N', 'G', '2', '0', '2')
 #define ERRCODE_ANGLES_NO_PARENT		MAKE_SQLSTATE('N', 'G', '2', '0', '3')
 #define ERRCODE_ANGLES_BAD_RESPONSE		MAKE_SQLSTATE('N', 'G', '2', '0', '4')
+#define ERRCODE_ANGLES_GIT				MAKE_SQLSTATE('N', 'G', '3', '0', '1')
+#define ERRCODE_ANGLES_GIT_OBJECT		MAKE_SQLSTATE('N', 'G', '3', '0', '2')
 
 #endif							/* ANGLES_ERRORS_H */

@@ -20,6 +20,8 @@
 
 int			angles_guc_apply_timeout = 30000;
 bool		angles_guc_capture_replica_default = true;
+char	   *angles_guc_github_token = NULL;
+char	   *angles_guc_github_token_file = NULL;
 char	   *angles_guc_http_ca_file = NULL;
 int			angles_guc_http_connect_timeout = 10000;
 int			angles_guc_http_max_response = 16384;
@@ -53,9 +55,11 @@ int			angles_guc_test_clock_offset = 0;
 char	   *angles_guc_test_kill_point = NULL;
 #endif
 
-/* What PostgreSQL keeps as the value of angles.notion_token: always empty. */
+/* What PostgreSQL keeps as the value of the settings that are tokens: always empty. */
+static char *github_token_setting = NULL;
 static char *token_setting = NULL;
 
+static void define_github(void);
 static void define_http(void);
 static void define_notion(void);
 static void define_workers(void);
@@ -63,6 +67,8 @@ static bool check_secret_token(char **newval, void **extra, GucSource source);
 static void assign_secret_token(const char *newval, void *extra);
 static bool check_url(char **newval, void **extra, GucSource source);
 static const char *show_secret_token(void);
+static void assign_github_token(const char *newval, void *extra);
+static const char *show_github_token(void);
 
 void
 angles_guc_define(void)
@@ -83,6 +89,7 @@ angles_guc_define(void)
 							"A row that takes longer is tried again later; 0 is no limit.",
 							&angles_guc_apply_timeout, 30000, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	define_github();
 	define_http();
 	define_notion();
 	define_workers();
@@ -97,6 +104,24 @@ angles_guc_define(void)
 							   PGC_SIGHUP, 0, NULL, NULL, NULL);
 #endif
 	MarkGUCPrefixReserved("angles");
+}
+
+static void
+define_github(void)
+{
+	/* Prefer angles.github_token_file: a file can be rotated and has rights of its own. */
+	DefineCustomStringVariable("angles.github_token",
+							   "Token for the Git repository on GitHub or another server.",
+							   "It needs the right to read and write contents.",
+							   &github_token_setting, "",
+							   PGC_SIGHUP, ANGLES_SECRET_FLAGS, check_secret_token,
+							   assign_github_token, show_github_token);
+	/* Set it to a file that only the server's user can read; it is read anew for each push. */
+	DefineCustomStringVariable("angles.github_token_file",
+							   "File that holds the token for the Git repository.",
+							   NULL, &angles_guc_github_token_file, "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL,
+							   NULL, NULL, NULL);
 }
 
 static void
@@ -312,4 +337,17 @@ static const char *
 show_secret_token(void)
 {
 	return angles_guc_notion_token && angles_guc_notion_token[0] ? "********" : "";
+}
+
+static void
+assign_github_token(const char *newval, void *extra)
+{
+	(void) newval;
+	angles_guc_github_token = (char *) extra;
+}
+
+static const char *
+show_github_token(void)
+{
+	return angles_guc_github_token && angles_guc_github_token[0] ? "********" : "";
 }

@@ -19,40 +19,80 @@
 /* A token is about 50 bytes; a file much longer is not one. */
 #define MAX_SECRET_FILE 4096
 
-static char *read_secret_file(const char *path);
-static char *trimmed_copy(const char *text);
+/* The places of one remote's token, in words and in memory. */
+typedef struct TokenPlaces
+{
+	const char *remote;			/* "Notion" */
+	const char *setting;
+	char	  **setting_value;
+	const char *file_setting;
+	char	  **file_setting_value;
+	const char *variable;
+	const char *variable_words;
+} TokenPlaces;
+
+static char *find_token(const TokenPlaces *places, const char *name, const char **source);
+static char *read_secret_file(const char *path, const char *remote);
+static char *trimmed_copy(const char *text, const char *remote);
 
 char *
 angles_secret_notion(const char *name, const char **source)
 {
-	char	   *token;
+	static const TokenPlaces places = {
+		"Notion", "angles.notion_token", &angles_guc_notion_token,
+		"angles.notion_token_file", &angles_guc_notion_token_file,
+		"NOTION_TOKEN", "environment NOTION_TOKEN"
+	};
+
+	return find_token(&places, name, source);
+}
+
+char *
+angles_secret_github(const char *name, const char **source)
+{
+	static const TokenPlaces places = {
+		"GitHub", "angles.github_token", &angles_guc_github_token,
+		"angles.github_token_file", &angles_guc_github_token_file,
+		"GITHUB_TOKEN", "environment GITHUB_TOKEN"
+	};
+
+	return find_token(&places, name, source);
+}
+
+static char *
+find_token(const TokenPlaces *places, const char *name, const char **source)
+{
+	const char *setting = *places->setting_value;
+	const char *file = *places->file_setting_value;
+	const char *variable = getenv(places->variable);
 
 	if (name != NULL)
 	{
 		char	   *path;
+		char	   *token;
 
 		*source = "angles.secrets_dir";
 		if (angles_guc_secrets_dir == NULL || angles_guc_secrets_dir[0] == '\0' ||
 			strchr(name, '/') != NULL || name[0] == '.')
 			return NULL;
 		path = psprintf("%s/%s", angles_guc_secrets_dir, name);
-		token = read_secret_file(path);
+		token = read_secret_file(path, places->remote);
 		pfree(path);
 		return token;
 	}
-	if (angles_guc_notion_token && angles_guc_notion_token[0])
+	if (setting && setting[0])
 	{
-		*source = "angles.notion_token";
-		return trimmed_copy(angles_guc_notion_token);
+		*source = places->setting;
+		return trimmed_copy(setting, places->remote);
 	}
-	if (angles_guc_notion_token_file && angles_guc_notion_token_file[0])
+	if (file && file[0])
 	{
-		*source = "angles.notion_token_file";
-		return read_secret_file(angles_guc_notion_token_file);
+		*source = places->file_setting;
+		return read_secret_file(file, places->remote);
 	}
-	*source = "environment NOTION_TOKEN";
-	if (getenv("NOTION_TOKEN") && getenv("NOTION_TOKEN")[0])
-		return trimmed_copy(getenv("NOTION_TOKEN"));
+	*source = places->variable_words;
+	if (variable && variable[0])
+		return trimmed_copy(variable, places->remote);
 	*source = "none";
 	return NULL;
 }
@@ -83,7 +123,7 @@ angles_secret_free(char *token)
  * Returns the trimmed content of a small file, or NULL (with a warning that names the file only).
  */
 static char *
-read_secret_file(const char *path)
+read_secret_file(const char *path, const char *remote)
 {
 	char		buf[MAX_SECRET_FILE + 1];
 	int			fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
@@ -109,7 +149,7 @@ read_secret_file(const char *path)
 	else
 	{
 		buf[n] = '\0';
-		token = trimmed_copy(buf);
+		token = trimmed_copy(buf, remote);
 	}
 	CloseTransientFile(fd);
 	explicit_bzero(buf, sizeof(buf));
@@ -117,7 +157,7 @@ read_secret_file(const char *path)
 }
 
 static char *
-trimmed_copy(const char *text)
+trimmed_copy(const char *text, const char *remote)
 {
 	const char *end;
 
@@ -133,7 +173,7 @@ trimmed_copy(const char *text)
 		{
 			ereport(WARNING,
 					(errcode(ERRCODE_ANGLES_BAD_SETTING),
-					 errmsg("the Notion token holds white space or control characters"),
+					 errmsg("the %s token holds white space or control characters", remote),
 					 errhint("Put the token alone on one line.")));
 			return NULL;
 		}

@@ -17,6 +17,12 @@
 extern char *angles_secret_notion(const char *name, const char **source);
 
 /*
+ * The same for GitHub: file "name" in angles.secrets_dir (when name is not NULL),
+ * angles.github_token, angles.github_token_file, environment GITHUB_TOKEN.
+ */
+extern char *angles_secret_github(const char *name, const char **source);
+
+/*
  * Returns a 64-bit fingerprint of a token (SHA-256, first 8 bytes), good for telling tokens apart
  * in shared memory; the token cannot be got back from it.
  */
