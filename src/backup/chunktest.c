@@ -55,7 +55,7 @@ PG_FUNCTION_INFO_V1(angles_chunk_test);
 PG_FUNCTION_INFO_V1(angles_chunk_edits_test);
 PG_FUNCTION_INFO_V1(angles_copytext_test);
 
-/* angles_chunk_test(target int, keys text[], lengths int[]): where chunks begin; "b": and buckets. */
+/* angles_chunk_test(target int, keys text[], lengths int[]): where chunks and "b"uckets begin. */
 Datum
 angles_chunk_test(PG_FUNCTION_ARGS)
 {

@@ -56,13 +56,16 @@
 #endif
 #define ANGLES_ROLE_MUST_LOG_IN (ANGLES_CONNECT_AS_ROLE == 0)
 
-/* 16 replaced pg_database_ownercheck() and its kin by object_ownercheck(). */
+/* 16 replaced pg_database_ownercheck(), pg_database_aclcheck() and their kin. */
 #if PG_VERSION_NUM >= 160000
 #include "catalog/pg_database.h"
 #include "catalog/pg_class.h"
+#define ANGLES_CONNECT_ACL(dboid, role) \
+	object_aclcheck(DatabaseRelationId, (dboid), (role), ACL_CONNECT)
 #define ANGLES_OWNS_DATABASE(dboid, role) object_ownercheck(DatabaseRelationId, (dboid), (role))
 #define ANGLES_OWNS_TABLE(relid, role) object_ownercheck(RelationRelationId, (relid), (role))
 #else
+#define ANGLES_CONNECT_ACL(dboid, role) pg_database_aclcheck((dboid), (role), ACL_CONNECT)
 #define ANGLES_OWNS_DATABASE(dboid, role) pg_database_ownercheck((dboid), (role))
 #define ANGLES_OWNS_TABLE(relid, role) pg_class_ownercheck((relid), (role))
 #endif
