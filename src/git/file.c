@@ -74,13 +74,13 @@ angles_git_file_write(GitFile *file, const void *data, size_t len)
 {
 	const char *from = data;
 
-	file->written += len;
 	while (len > 0)
 	{
 		size_t		part = Min(len, BUFFER_BYTES - file->buffered);
 
 		memcpy(file->buffer + file->buffered, from, part);
 		file->buffered += part;
+		file->written += part;
 		from += part;
 		len -= part;
 		if (file->buffered == BUFFER_BYTES)

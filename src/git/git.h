@@ -52,8 +52,9 @@ extern bool angles_git_equal(const GitOid *a, const GitOid *b);	/* true: same ob
  * Opens a bare repository, for as long as the current context lives. "create": makes it when it is
  * not there (complete or not at all; its folder belongs to the server's user only; HEAD is main),
  * demands that it belongs to the server's user, and takes away what dead processes left behind:
- * temporary files, packs without an index, and the lock of a ref that was being moved. Errors:
- * ERRCODE_ANGLES_GIT, with a hint; file errors have their own code.
+ * temporary files, packs without an index, and the lock of a ref that was being moved. The index of
+ * every pack is checked. Errors: ERRCODE_ANGLES_GIT, ERRCODE_ANGLES_GIT_OBJECT for a damaged index,
+ * with hints; file errors have their own code.
  */
 extern GitRepo *angles_git_open(const char *path, bool create);
 
@@ -140,7 +141,10 @@ typedef struct GitRef
 /* Returns false when there is no such ref. Follows a symbolic one. */
 extern bool angles_git_ref_read(GitRepo *repo, const char *name, GitOid *out);
 
-/* Returns all refs whose names begin with "prefix", sorted by name; *n: how many. */
+/*
+ * Returns all refs whose names begin with "prefix", sorted by name; *n: how many. One whose file is
+ * damaged is not among them; to read that one is an error.
+ */
 extern GitRef *angles_git_ref_list(GitRepo *repo, const char *prefix, int *n);
 
 /*

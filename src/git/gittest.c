@@ -220,7 +220,7 @@ angles_git_test_walk(PG_FUNCTION_ARGS)
 	GitOid		id = oid_arg(text_or_null(fcinfo, 1));
 	GitCommit  *commit = angles_git_read_commit(repo, &id);
 
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	put_line(fcinfo, psprintf("%s|%s|%lld|%d|%s|%d|%s", commit->author.name, commit->author.email,
 							  (long long) commit->author.when, commit->author.offset_min,
 							  commit->committer.name, commit->n_parents, commit->message));
@@ -247,7 +247,7 @@ angles_git_test_verify(PG_FUNCTION_ARGS)
 												PG_GETARG_INT32(3), PG_GETARG_INT32(4));
 	char		hex[GIT_OID_HEX + 1];
 
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	put_line(fcinfo, psprintf("objects %lld", (long long) result->objects));
 	for (int i = 0; i < result->n_damaged; i++)
 		put_line(fcinfo, psprintf("%s|%s|%s", angles_git_hex(&result->damaged[i].id, hex),
@@ -279,7 +279,7 @@ angles_git_test_refs(PG_FUNCTION_ARGS)
 	int			n;
 	GitRef	   *refs = angles_git_ref_list(repo, "refs/", &n);
 
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	for (int i = 0; i < n; i++)
 		put_line(fcinfo, psprintf("%s %s", angles_git_hex(&refs[i].id, hex), refs[i].name));
 	return (Datum) 0;
@@ -367,7 +367,7 @@ angles_git_test_remote_refs(PG_FUNCTION_ARGS)
 	int			n;
 	GitRef	   *refs = angles_git_remote_refs(&remote, &n, &result);
 
-	InitMaterializedSRF(fcinfo, 0);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	if (refs == NULL)
 		put_line(fcinfo, psprintf("%s: %s", angles_git_push_code(result->code), result->message));
 	for (int i = 0; i < n; i++)

@@ -193,6 +193,12 @@ typedef struct PackPlace
 /* Finds an object in the packs. False: it is in none (loose, or nowhere). */
 extern bool angles_git_pack_find(GitRepo *repo, const GitOid *id, PackPlace *place);
 
+/*
+ * Hashes every index and looks at the begin and end of its pack; an error names the first that is
+ * damaged. Nothing of libgit2 may look at packs that were not checked.
+ */
+extern void angles_git_check_packs(const char *repo_path);
+
 /* Closes the packs; the next look-up reads the folder again. */
 extern void angles_git_packs_forget(GitRepo *repo);
 

@@ -4,8 +4,11 @@
  *		libgit2 does not tell.
  *
  * Reads indexes of version 2 into memory when a push begins; packs stay open until the repository
- * is closed. A pack or index that is damaged is left out with a LOG line: its objects then come
- * through libgit2, which names the damage if they are needed.
+ * is closed.
+ *
+ * And whether libgit2 may see them at all: it maps indexes into memory and believes them (1.5.1 ends
+ * the process with a segmentation fault on one that is all ones). So each is hashed when a
+ * repository is opened, and one that does not have its own checksum is an error that names it.
  */
 #include "postgres.h"
 
@@ -13,6 +16,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <openssl/evp.h>
 
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
@@ -25,6 +30,9 @@
 #define FANOUT_BYTES (256 * 4)
 #define INDEX_HEADER_BYTES 8
 #define CHECKSUM_BYTES 20
+
+/* An index is read in pieces of this size to be checked. */
+#define CHECK_BYTES (64 * 1024)
 
 /* An index with more objects is not for this room. */
 #define MOST_OBJECTS 100000000
@@ -47,6 +55,11 @@ struct PackSet
 	PackFile   *files;
 };
 
+static const char *check_index(const char *path);
+static const char *check_index_fd(int fd, int64 size, EVP_MD_CTX *sha1, unsigned char *buffer,
+								  GitOid *pack_checksum, uint32 *n);
+static const char *check_pack(const char *index_path, const GitOid *checksum, uint32 n);
+static bool fanout_is_sorted(const unsigned char *fanout);
 static PackSet *load(GitRepo *repo);
 static bool load_index(PackFile *file, const char *path);
 static uint32 read32(const unsigned char *from);
@@ -101,6 +114,140 @@ angles_git_packs_forget(GitRepo *repo)
 	MemoryContextDelete(repo->packs->cxt);
 	repo->packs = NULL;
 }
+
+/* ---------- whether libgit2 may see them ---------- */
+
+void
+angles_git_check_packs(const char *repo_path)
+{
+	char	   *folder = psprintf("%s/objects/pack", repo_path);
+	DIR		   *dir = AllocateDir(folder);
+	struct dirent *entry;
+
+	while ((dir != NULL || errno != ENOENT) && (entry = ReadDir(dir, folder)) != NULL)
+	{
+		size_t		len = strlen(entry->d_name);
+		char	   *path;
+		const char *problem;
+
+		CHECK_FOR_INTERRUPTS();
+		if (len < 4 || strcmp(entry->d_name + len - 4, ".idx") != 0)
+			continue;
+		path = psprintf("%s/%s", folder, entry->d_name);
+		problem = check_index(path);
+		if (problem != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_ANGLES_GIT_OBJECT),
+					 errmsg("the index \"%s\" or its pack is damaged", path),
+					 errdetail("The reason: %s.", problem),
+					 errhint("Run git index-pack on the pack to make the index anew, or move the "
+							 "repository away: the next backup makes a new one.")));
+		pfree(path);
+	}
+	if (dir != NULL)
+		FreeDir(dir);
+	pfree(folder);
+}
+
+/* Returns what is wrong with an index, or NULL. */
+static const char *
+check_index(const char *path)
+{
+	int			fd = angles_git_fd_open(path, O_RDONLY);
+	unsigned char *buffer = palloc(CHECK_BYTES);
+	EVP_MD_CTX *sha1 = EVP_MD_CTX_new();
+	GitOid		pack_checksum;
+	uint32		n = 0;
+	struct stat st;
+	const char *problem;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || sha1 == NULL)
+		problem = "it cannot be read";
+	else
+		problem = check_index_fd(fd, st.st_size, sha1, buffer, &pack_checksum, &n);
+	EVP_MD_CTX_free(sha1);
+	if (fd >= 0)
+		angles_git_fd_close(fd);
+	pfree(buffer);
+	return problem != NULL ? problem : check_pack(path, &pack_checksum, n);
+}
+
+/* Raises no error: the caller holds what would leak. */
+static const char *
+check_index_fd(int fd, int64 size, EVP_MD_CTX *sha1, unsigned char *buffer, GitOid *pack_checksum,
+			   uint32 *n)
+{
+	int64		end = size - CHECKSUM_BYTES;
+	int64		least;
+	GitOid		computed;
+	GitOid		noted;
+	unsigned	len = sizeof(computed.id);
+
+	if (end < INDEX_HEADER_BYTES + FANOUT_BYTES + CHECKSUM_BYTES)
+		return "it is cut";
+	if (!angles_git_fd_read(fd, buffer, INDEX_HEADER_BYTES + FANOUT_BYTES, 0))
+		return "it cannot be read";
+	if (memcmp(buffer, "\377tOc\0\0\0\2", INDEX_HEADER_BYTES) != 0)
+		return "it is no index of version 2";
+	*n = read32(buffer + INDEX_HEADER_BYTES + 4 * 255);
+	least = INDEX_HEADER_BYTES + FANOUT_BYTES + (int64) *n * 28 + CHECKSUM_BYTES;
+	if (!fanout_is_sorted(buffer + INDEX_HEADER_BYTES) || end < least ||
+		end > least + (int64) *n * 8)
+		return "its parts do not fit its size";
+
+	EVP_DigestInit_ex(sha1, EVP_sha1(), NULL);
+	for (int64 at = 0; at < end; at += CHECK_BYTES)
+	{
+		size_t		part = (size_t) Min((int64) CHECK_BYTES, end - at);
+
+		if (!angles_git_fd_read(fd, buffer, part, at))
+			return "it cannot be read";
+		EVP_DigestUpdate(sha1, buffer, part);
+	}
+	EVP_DigestFinal_ex(sha1, computed.id, &len);
+	if (!angles_git_fd_read(fd, noted.id, CHECKSUM_BYTES, end) ||
+		!angles_git_fd_read(fd, pack_checksum->id, CHECKSUM_BYTES, end - CHECKSUM_BYTES))
+		return "it cannot be read";
+	return angles_git_equal(&computed, &noted) ? NULL : "its checksum is another";
+}
+
+/* The begin and the end of a pack: its objects are checked when they are read. */
+static const char *
+check_pack(const char *index_path, const GitOid *checksum, uint32 n)
+{
+	char	   *path = psprintf("%.*s.pack", (int) strlen(index_path) - 4, index_path);
+	int			fd = angles_git_fd_open(path, O_RDONLY);
+	unsigned char header[12];
+	GitOid		end;
+	struct stat st;
+	const char *problem = NULL;
+
+	pfree(path);
+	if (fd < 0)
+		return "the pack is missing or cannot be opened";
+	if (fstat(fd, &st) < 0 || st.st_size < (off_t) sizeof(header) + CHECKSUM_BYTES ||
+		!angles_git_fd_read(fd, header, sizeof(header), 0) ||
+		!angles_git_fd_read(fd, end.id, CHECKSUM_BYTES, st.st_size - CHECKSUM_BYTES))
+		problem = "the pack is cut or cannot be read";
+	else if (memcmp(header, "PACK\0\0\0\2", 8) != 0 || read32(header + 8) != n ||
+			 !angles_git_equal(&end, checksum))
+		problem = "the pack is cut, or another than that of the index";
+	angles_git_fd_close(fd);
+	return problem;
+}
+
+static bool
+fanout_is_sorted(const unsigned char *fanout)
+{
+	for (int i = 1; i < 256; i++)
+	{
+		if (read32(fanout + 4 * i) < read32(fanout + 4 * (i - 1)))
+			return false;
+	}
+	return true;
+}
+
+/* ---------- indexes in memory ---------- */
 
 static PackSet *
 load(GitRepo *repo)
@@ -167,12 +314,8 @@ load_index(PackFile *file, const char *path)
 	if (!good)
 		return false;
 
-	for (int i = 1; i < 256; i++)
-	{
-		if (read32(file->index + INDEX_HEADER_BYTES + 4 * i) <
-			read32(file->index + INDEX_HEADER_BYTES + 4 * (i - 1)))
-			return false;
-	}
+	if (!fanout_is_sorted(file->index + INDEX_HEADER_BYTES))
+		return false;
 	file->n = read32(file->index + INDEX_HEADER_BYTES + 4 * 255);
 	least = INDEX_HEADER_BYTES + FANOUT_BYTES + (int64) file->n * 28 + 2 * CHECKSUM_BYTES;
 	if (file->n > MOST_OBJECTS || file->index_size < least)

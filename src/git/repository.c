@@ -107,6 +107,7 @@ angles_git_open(const char *path, bool create_missing)
 		angles_git_clean_packs(path);
 	}
 
+	angles_git_check_packs(path);
 	repo = new_repo(path);
 	rc = git_repository_open_bare(&repo->repo, path);
 	if (rc == 0)
@@ -122,6 +123,7 @@ angles_git_open_foreign(const char *path, char **problem)
 	GitRepo    *repo;
 
 	angles_git_init();
+	angles_git_check_packs(path);
 	repo = new_repo(path);
 	if (git_repository_open_bare(&repo->repo, path) == 0 &&
 		git_repository_odb(&repo->odb, repo->repo) == 0)

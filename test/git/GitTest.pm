@@ -79,7 +79,21 @@ sub text_array
 
 sub bytea_array
 {
-	return 'ARRAY[' . join(', ', map { q('\x) . unpack('H*', $_) . q(') } @_) . ']::bytea[]';
+	return 'ARRAY[' . join(', ', map { bytea($_) } @_) . ']::bytea[]';
+}
+
+my $n_files = 0;
+
+# Long values go through a file: a statement of megabytes is slow to read and to log.
+sub bytea
+{
+	my ($value) = @_;
+	return q('\x) . unpack('H*', $value) . q(') if length($value) < 1000;
+	my $file = PostgreSQL::Test::Utils::tempdir() . '/value' . $n_files++;
+	open(my $fh, '>:raw', $file) or die "could not write $file: $!";
+	print $fh $value;
+	close $fh;
+	return "pg_read_binary_file('$file')";
 }
 
 # Returns a SELECT that commits {path => content}; options: parent, level, message, at.

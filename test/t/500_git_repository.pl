@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use Digest::MD5 'md5_hex';
 use FindBin;
 use lib "$FindBin::Bin/../lib", "$FindBin::Bin/../git";
 
@@ -81,8 +82,8 @@ subtest 'objects as git makes them' => sub {
 		(my $shown = $file) =~ s/[^ -~]/?/g;
 		$shown = substr($shown, 0, 30);
 		ok($status == 0 && $out eq $odd{$file}, "git reads \"$shown\"");
-		is($node->sql(qq(SELECT encode(gittest.read('${repo}6', '$id', ) . quoted($file) . q|), 'hex')|),
-			unpack('H*', $odd{$file}), "we read \"$shown\"");
+		is($node->sql(sprintf("SELECT md5(gittest.read('%s', '%s', %s))", "${repo}6", $id, quoted($file))),
+			md5_hex($odd{$file}), "we read \"$shown\"");
 	}
 	is($node->sql(qq(SELECT gittest.read('${repo}6', '$id', 'no/such') IS NULL)), 't', 'a file that is not there');
 	my ($header, @walked) = map { $_->[0] } $node->rows(qq(SELECT translate(line, E'\\n', '~') FROM gittest.walk('${repo}6', '$id')));
@@ -110,7 +111,7 @@ subtest 'the same objects are written once' => sub {
 	is(scalar(grep { /^[0-9a-f]{40} / } git_lines('verify-pack', '-v', $new)), 3, 'of a blob, a tree and a commit');
 	fsck_ok($repo, 'git fsck is content');
 	git_lines('-C', $repo, 'gc', '-q', '--aggressive', '--prune=now');
-	is($node->sql(qq(SELECT encode(gittest.read('$repo', '$next', 'big'), 'hex'))), unpack('H*', $odd{big}),
+	is($node->sql(qq(SELECT md5(gittest.read('$repo', '$next', 'big')))), md5_hex($odd{big}),
 		'deltas that git gc made are read');
 };
 
@@ -129,8 +130,8 @@ subtest 'an empty tree, and names that git refuses' => sub {
 		$id = $node->sql(qq(SELECT substr(line, 1, 40) FROM gittest.refs('$repo')));
 	}
 	fsck_ok($repo, '26: git fsck has nothing against what we accept');
-	my ($status) = $node->sql_error(q(SELECT gittest.commit() . quoted($repo) .
-		q(, NULL, ARRAY['a', 'a/b'], ARRAY['\x00', '\x01']::bytea[])));
+	my ($status) = $node->sql_error(sprintf(
+		q{SELECT gittest.commit(%s, NULL, ARRAY['a', 'a/b'], ARRAY['\x00', '\x01']::bytea[])}, quoted($repo)));
 	is($status, 'NG301', 'a file and a folder of one name');
 };
 
@@ -243,7 +244,10 @@ subtest '32: killed while a ref was moved' => sub {
 	unlink "$repo/refs/heads/main.lock";
 	open(my $fh, '>', "$repo/refs/heads/main") or die;
 	close $fh;
-	$node->fails_with(qq(SELECT * FROM gittest.refs('$repo')), 'NG301', qr/refs\/heads\/main/, '32: a ref of no length is named');
+	$node->fails_with(qq(SELECT gittest.ref_update('$repo', 'refs/heads/main', '$next', '$id')), 'NG301',
+		qr/refs\/heads\/main/, '32: a ref of no length is named');
+	is($node->sql(qq(SELECT gittest.ref_update('$repo', 'refs/heads/main', '$next', '$zero'))), 'f',
+		'32: and not taken for one that is not there');
 };
 
 subtest '12: no room' => sub {
@@ -329,34 +333,49 @@ subtest 'damage is found and named' => sub {
 	substr($broken, $offset{$victim}[1] + 10, 1) ^= "\x10";
 	$put->($broken);
 	$node->fails_with(qq(SELECT gittest.read('$repo', '$id', 'data/t/1.copy')), 'NG302', qr/$victim/, '29: a damaged file is not read');
-	is(length($node->sql(qq(SELECT gittest.read('$repo', '$id', 'data/t/3.copy')))) > 0, 1, '29: others are');
-	$put->(substr($bytes, 0, length($bytes) - 500));
-	my ($objects, @damaged) = $verify->();
-	cmp_ok(scalar(@damaged), '>', 0, '32: a pack that is cut');
-	$put->('');
-	($objects, @damaged) = $verify->();
-	cmp_ok(scalar(@damaged), '>', 0, '32: a pack of no length');
+	is($node->sql(qq(SELECT length(gittest.read('$repo', '$id', 'data/t/3.copy')) > 0)), 't', '29: others are');
+	my $refused = sub {
+		my ($name) = @_;
+		$node->fails_with(qq(SELECT * FROM gittest.verify('$repo', '$id')), 'NG302', qr/the index ".*\.idx" or its pack/, $name);
+	};
+	for my $short ('', substr($bytes, 0, 20), substr($bytes, 0, length($bytes) - 500), substr($bytes, 0, -1))
+	{
+		$put->($short);
+		$refused->('32: a pack cut to ' . length($short) . ' bytes');
+	}
 	$put->($bytes);
-	is(scalar($verify->()), 1, 'whole again');
+	is(scalar(my @whole = $verify->()), 1, 'whole again');
 	(my $index = $pack) =~ s/pack$/idx/;
 	my $index_bytes = slurp_file($index);
 	chmod 0600, $index;
-	for my $damage (substr($index_bytes, 0, 2000), "\xff" x length($index_bytes), '',
+	my $put_index = sub {
+		open(my $fh, '>:raw', $index) or die;
+		print $fh $_[0];
+		close $fh;
+	};
+	for my $damage ('', "\xff" x length($index_bytes), substr($index_bytes, 0, 1000), substr($index_bytes, 0, -1),
 		substr($index_bytes, 0, 8) . ("\xff" x 1024) . substr($index_bytes, 1032))
 	{
-		open(my $fh, '>:raw', $index) or die;
-		print $fh $damage;
-		close $fh;
-		($objects, @damaged) = $verify->();
-		cmp_ok(scalar(@damaged), '>', 0, '29: a damaged index of ' . length($damage) . ' bytes');
+		$put_index->($damage);
+		$refused->('29: an index of ' . length($damage) . ' bytes');
 	}
+	for my $at (3, 7, 11, 1030, 1040, length($index_bytes) - 100, length($index_bytes) - 30, length($index_bytes) - 10)
+	{
+		my $flipped = $index_bytes;
+		substr($flipped, $at, 1) ^= "\x01";
+		$put_index->($flipped);
+		$refused->("29: one bit of an index at $at");
+	}
+	unlink $index, $pack;
+	my ($objects, @damaged) = $verify->();
+	is_deeply(\@damaged, ["$id||it is missing"], '32: an object that is not there');
 };
 
 subtest 'bytes of a stranger' => sub {
 	my $commit = "tree @{['a' x 40]}\nparent @{['b' x 40]}\nauthor A <a\@b> 1 +0000\ncommitter A <a\@b> 1 +0000\n\nhi\n";
 	my $tree = join('', map { "100644 f$_\0" . ('x' x 20) } 1 .. 5) . "40000 d\0" . ('y' x 20);
-	is($node->sql(q(SELECT gittest.parse('commit', '\x) . unpack('H*', $commit) . q('))), ' 1', 'a commit');
-	is($node->sql(q(SELECT gittest.parse('tree', '\x) . unpack('H*', $tree) . q('))), ' 6', 'a tree');
+	is($node->sql(sprintf(q{SELECT gittest.parse('commit', '\x%s')}, unpack('H*', $commit))), ' 1', 'a commit');
+	is($node->sql(sprintf(q{SELECT gittest.parse('tree', '\x%s')}, unpack('H*', $tree))), ' 6', 'a tree');
 	for my $case ([ commit => $commit ], [ tree => $tree ])
 	{
 		my ($kind, $sample) = @$case;
