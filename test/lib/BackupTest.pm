@@ -12,7 +12,7 @@ use Test::More;
 
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(backup_with backup git repository restores clone contents);
+our @EXPORT = qw(backup_with backup git git_in table_text repository restores clone contents);
 
 my $node;
 my $restored = 0;
@@ -47,12 +47,26 @@ sub repository
 # Returns what git says in the repository of database postgres; dies when it fails.
 sub git
 {
-	my @args = @_;
+	return git_in('postgres', @_);
+}
+
+# The same for another database.
+sub git_in
+{
+	my ($db, @args) = @_;
 	my ($out, $err) = ('', '');
 	local $ENV{HOME} = $node->basedir;
-	IPC::Run::run([ 'git', '-C', repository(), @args ], '<', \undef, '>', \$out, '2>', \$err) or die "git @args: $err";
+	IPC::Run::run([ 'git', '-C', repository($db), @args ], '<', \undef, '>', \$out, '2>', \$err) or die "git @args: $err";
 	chomp $out;
 	return $out;
+}
+
+# Returns the text of a table as a commit of database postgres has it.
+sub table_text
+{
+	my ($folder, $commit) = @_;
+	my @files = grep { /\.copy$/ } split /\n/, git('ls-tree', '-r', '--name-only', $commit // 'HEAD', "data/$folder/");
+	return join('', map { git('show', ($commit // 'HEAD') . ":$_") . "\n" } @files);
 }
 
 # Clones a commit's branch as git on Windows would, and returns the folder.
