@@ -25,7 +25,7 @@ angles_copytext_pin(void)
 		{"extra_float_digits", "3"}, {"bytea_output", "hex"}, {"xmlbinary", "base64"},
 		{"xmloption", "content"}, {"lc_monetary", "C"}, {"lc_numeric", "C"},
 		/* names in values (regclass and its kin) are written with their schema */
-		{"search_path", ""},
+		{"search_path", ""}, {"quote_all_identifiers", "off"},
 		{"row_security", "off"}, {"synchronize_seqscans", "off"},
 		/* the workers of angles go by indexes, which a whole table is not read by */
 		{"enable_seqscan", "on"}, {"statement_timeout", "0"},
