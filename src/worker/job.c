@@ -63,8 +63,8 @@ angles_job_main(Datum main_arg)
 	AnglesCall *call;
 	ErrorData  *error;
 
-	/* a call that is cancelled is told to the one who works on it by SIGINT */
-	pqsignal(SIGINT, StatementCancelHandler);
+	/* not before the call is in hand: without it nobody could say that it was cancelled */
+	pqsignal(SIGINT, SIG_IGN);
 	angles_worker_enter_job(main_arg);
 	call = take();
 	if (call == NULL)
@@ -107,20 +107,28 @@ run(AnglesCall *call)
 	MemoryContextSwitchTo(outer);
 	PG_TRY();
 	{
+		/* a cancel comes by signal from here on; what came before has left its mark */
+		pqsignal(SIGINT, StatementCancelHandler);
+		if (angles_call_cancelled(call))
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("canceling the run due to user request")));
 		do_run(call);
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(outer);
+		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
 		/* the log has it too: a run that nobody waits for fails there as well */
 		EmitErrorReport();
 		FlushErrorState();
 		if (IsTransactionState() || IsTransactionBlock())
 			AbortCurrentTransaction();
-		MemoryContextSwitchTo(outer);
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(TopMemoryContext);
+	/* with it go files that were not finished */
+	MemoryContextDelete(outer);
 	return error;
 }
 
