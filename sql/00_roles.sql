@@ -1,6 +1,7 @@
 /*
  * 00_roles.sql
- *		The roles of angles. Roles belong to the whole cluster, not to an extension: they are
+ *		The roles of angles: three for people, one for the front end that takes webhooks, and the one as
+ *		whom backups read tables. Roles belong to the whole cluster, not to an extension: they are
  *		made when missing and stay when the extension goes.
  */
 DO $roles$
@@ -22,6 +23,16 @@ BEGIN
 	END LOOP;
 	GRANT angles_viewer TO angles_operator;
 	GRANT angles_operator TO angles_admin;
+	/* Before 17 a worker connects only as a role that may log in; without a password nobody else can. */
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) 'angles_backup') THEN
+		IF pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.<) 170000 THEN
+			CREATE ROLE angles_backup LOGIN PASSWORD NULL BYPASSRLS;
+		ELSE
+			CREATE ROLE angles_backup NOLOGIN BYPASSRLS;
+		END IF;
+		GRANT pg_read_all_data TO angles_backup;
+		COMMENT ON ROLE angles_backup IS 'angles: reads tables for backups';
+	END IF;
 END
 $roles$;
 

@@ -133,6 +133,21 @@ CREATE VIEW angles.status AS
 			OR EXISTS (SELECT FROM angles.change_log g WHERE g.link_id = l.id AND g.op = 'R') AS compare) c
 	WHERE l.state <> 'unlinked'
 	UNION ALL
+	SELECT 'backup',
+		CASE WHEN b.at IS NULL OR b.at < now() - interval '25 hours' THEN 'warning' ELSE 'ok' END,
+		COALESCE(format('%s old, commit %s', date_trunc('second', now() - b.at), left(b.commit, 12)), 'there is none'),
+		CASE WHEN b.at IS NULL OR b.at < now() - interval '25 hours' THEN 'SELECT * FROM angles.backup().' END
+	FROM (SELECT) one LEFT JOIN (SELECT l.at, l.commit FROM angles.backup_log l WHERE l.whole ORDER BY l.id DESC LIMIT 1) b ON true
+	UNION ALL
+	SELECT 'backup key', CASE WHEN k.saved_at IS NULL THEN 'warning' ELSE 'ok' END,
+		CASE WHEN b.signed_by IS NULL THEN 'the last backup is not signed'
+			WHEN k.saved_at IS NULL THEN 'nobody has confirmed that the key is kept elsewhere too: ' || b.signed_by
+			ELSE b.signed_by END,
+		CASE WHEN b.signed_by IS NULL THEN 'SELECT angles.create_backup_key(path).'
+			WHEN k.saved_at IS NULL THEN 'Keep a copy of the key''s file away from this server, then SELECT angles.key_saved().' END
+	FROM (SELECT l.signed_by FROM angles.backup_log l ORDER BY l.id DESC LIMIT 1) b
+		LEFT JOIN angles.backup_keys k ON k.fingerprint = b.signed_by
+	UNION ALL
 	SELECT 'alert ' || a.fingerprint, a.severity, a.title || COALESCE(' - ' || a.detail, ''), a.hint
 	FROM angles.alerts a WHERE a.closed_at IS NULL;
 COMMENT ON VIEW angles.status IS 'the state of everything, one row each; what is not ok says what to do';
@@ -143,14 +158,17 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA angles FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA angles FROM PUBLIC;
 GRANT SELECT ON angles.links, angles.link_columns, angles.queue, angles.inbound, angles.conflicts, angles.parked, angles.held_deletes, angles.removed_rows, angles.status,
 	angles.drift, angles.drift_summary, angles.webhook_events,
-	angles.change_log TO angles_viewer;
+	angles.change_log, angles.backups, angles.backup_log, angles.backup_keys TO angles_viewer;
 GRANT EXECUTE ON FUNCTION angles.wait_synced(interval, pg_lsn) TO angles_viewer;
 GRANT EXECUTE ON FUNCTION angles.sync_notion(regclass[], boolean, boolean), angles.check_notion(),
 	angles.dry_run(oid), angles.drift_notion(regclass[], boolean), angles.measure_drift(oid[], boolean),
 	angles.linked(regclass), angles.pause(regclass, text), angles.resume(regclass), angles.retry(regclass, text),
-	angles.reconcile(regclass) TO angles_operator;
+	angles.reconcile(regclass),
+	angles.backup(regclass[], text, boolean), angles.verify_backup(text) TO angles_operator;
 GRANT EXECUTE ON FUNCTION angles.link(regclass, text, text, text, jsonb, name, name, text, text, text, text, interval, text, boolean),
 	angles.alter_link(regclass, jsonb, name, text, text, text, text, interval, text, boolean), angles.unlink(regclass),
 	angles.approve(regclass, text), angles.refuse(regclass, text), angles.allow_mass_delete(regclass), angles.undelete(bigint),
-	angles.resolve(bigint, text), angles.notion_webhook_expect(interval, text, boolean) TO angles_admin;
+	angles.resolve(bigint, text), angles.notion_webhook_expect(interval, text, boolean),
+	angles.create_backup_key(text), angles.make_backup_key(text), angles.note_backup_key(text, text, text),
+	angles.key_saved(text) TO angles_admin;
 GRANT EXECUTE ON FUNCTION angles.notion_webhook(bytea, text) TO angles_webhook;

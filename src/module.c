@@ -7,6 +7,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
+#include "backup/backup.h"
 #include "core/guc.h"
 #include "core/shmem.h"
 #include "net/net.h"
@@ -22,6 +23,7 @@ _PG_init(void)
 {
 	angles_guc_define();
 	angles_sync_install();
+	angles_backup_install();
 
 	/* everything below needs shared memory; without it capture still queues */
 	if (!process_shared_preload_libraries_in_progress)

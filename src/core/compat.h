@@ -56,13 +56,16 @@
 #endif
 #define ANGLES_ROLE_MUST_LOG_IN (ANGLES_CONNECT_AS_ROLE == 0)
 
-/* 16 replaced pg_database_ownercheck() and its kin by object_ownercheck(). */
+/* 16 replaced pg_database_ownercheck(), pg_database_aclcheck() and their kin. */
 #if PG_VERSION_NUM >= 160000
 #include "catalog/pg_database.h"
 #include "catalog/pg_class.h"
+#define ANGLES_CONNECT_ACL(dboid, role) \
+	object_aclcheck(DatabaseRelationId, (dboid), (role), ACL_CONNECT)
 #define ANGLES_OWNS_DATABASE(dboid, role) object_ownercheck(DatabaseRelationId, (dboid), (role))
 #define ANGLES_OWNS_TABLE(relid, role) object_ownercheck(RelationRelationId, (relid), (role))
 #else
+#define ANGLES_CONNECT_ACL(dboid, role) pg_database_aclcheck((dboid), (role), ACL_CONNECT)
 #define ANGLES_OWNS_DATABASE(dboid, role) pg_database_ownercheck((dboid), (role))
 #define ANGLES_OWNS_TABLE(relid, role) pg_class_ownercheck((relid), (role))
 #endif
@@ -74,6 +77,14 @@
 #define ANGLES_GUC_MALLOC(size) guc_malloc(LOG, (size))
 #else
 #define ANGLES_GUC_MALLOC(size) malloc(size)
+#endif
+
+/* 18 takes bytes where text was taken before. */
+#if PG_VERSION_NUM >= 180000
+#define ANGLES_B64_ENCODE(from, len, into, room) \
+	pg_b64_encode((const uint8 *) (from), (len), (into), (room))
+#else
+#define ANGLES_B64_ENCODE(from, len, into, room) pg_b64_encode((from), (len), (into), (room))
 #endif
 
 #endif							/* ANGLES_COMPAT_H */

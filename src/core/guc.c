@@ -19,7 +19,17 @@
 #define ANGLES_SECRET_FLAGS (GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_AUTO_FILE)
 
 int			angles_guc_apply_timeout = 30000;
+bool		angles_guc_backup_allow_superuser = false;
+int			angles_guc_backup_chunk_size = 64;
+int			angles_guc_backup_compression = 3;
+char	   *angles_guc_backup_directory = NULL;
+char	   *angles_guc_backup_key_file = NULL;
+int			angles_guc_backup_lock_timeout = 30000;
+char	   *angles_guc_backup_public_key = NULL;
+char	   *angles_guc_backup_role = NULL;
 bool		angles_guc_capture_replica_default = true;
+char	   *angles_guc_github_token = NULL;
+char	   *angles_guc_github_token_file = NULL;
 char	   *angles_guc_http_ca_file = NULL;
 int			angles_guc_http_connect_timeout = 10000;
 int			angles_guc_http_max_response = 16384;
@@ -53,9 +63,12 @@ int			angles_guc_test_clock_offset = 0;
 char	   *angles_guc_test_kill_point = NULL;
 #endif
 
-/* What PostgreSQL keeps as the value of angles.notion_token: always empty. */
+/* What PostgreSQL keeps as the value of the settings that are tokens: always empty. */
+static char *github_token_setting = NULL;
 static char *token_setting = NULL;
 
+static void define_backup(void);
+static void define_github(void);
 static void define_http(void);
 static void define_notion(void);
 static void define_workers(void);
@@ -63,6 +76,8 @@ static bool check_secret_token(char **newval, void **extra, GucSource source);
 static void assign_secret_token(const char *newval, void *extra);
 static bool check_url(char **newval, void **extra, GucSource source);
 static const char *show_secret_token(void);
+static void assign_github_token(const char *newval, void *extra);
+static const char *show_github_token(void);
 
 void
 angles_guc_define(void)
@@ -83,6 +98,8 @@ angles_guc_define(void)
 							"A row that takes longer is tried again later; 0 is no limit.",
 							&angles_guc_apply_timeout, 30000, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	define_backup();
+	define_github();
 	define_http();
 	define_notion();
 	define_workers();
@@ -97,6 +114,78 @@ angles_guc_define(void)
 							   PGC_SIGHUP, 0, NULL, NULL, NULL);
 #endif
 	MarkGUCPrefixReserved("angles");
+}
+
+static void
+define_backup(void)
+{
+	/* Allow it where no other role may be made; a backup then reads with all rights there are. */
+	DefineCustomBoolVariable("angles.backup_allow_superuser",
+							 "Lets angles.backup_role be a superuser.",
+							 NULL, &angles_guc_backup_allow_superuser, false,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	/*
+	 * Another value writes all tables anew. Smaller files show smaller differences, and are more;
+	 * larger ones suit tables of several gigabytes.
+	 */
+	DefineCustomIntVariable("angles.backup_chunk_size",
+							"Average size of the files that a backup cuts a table's text into.",
+							NULL, &angles_guc_backup_chunk_size, 64, 1, 1024,
+							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	/* Raise it for a smaller repository, lower it for a faster backup; 6 is what git uses. */
+	DefineCustomIntVariable("angles.backup_compression",
+							"Compression of backups, from 0 (none) to 9 (smallest).",
+							NULL, &angles_guc_backup_compression, 3, 0, 9,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	/* Set it to a folder on another disk than the data directory's. */
+	DefineCustomStringVariable("angles.backup_directory",
+							   "Folder with the local repositories, one for each database.",
+							   "A relative name is looked for in the data directory.",
+							   &angles_guc_backup_directory, "angles_backup",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	/* Set it to what angles.create_backup_key() made: backups are signed with it. */
+	DefineCustomStringVariable("angles.backup_key_file",
+							   "File with the private key that signs backups.",
+							   "Empty: backups are not signed.",
+							   &angles_guc_backup_key_file, "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	/* Raise it where tables are locked for longer by schema changes. */
+	DefineCustomIntVariable("angles.backup_lock_timeout",
+							"Longest time that a backup waits for a table that is locked.",
+							"The backup fails then, and names the table; 0 is no limit.",
+							&angles_guc_backup_lock_timeout, 30000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	/* Set it to the public half of the key: a backup signed by another one is refused. */
+	DefineCustomStringVariable("angles.backup_public_key",
+							   "Public half of the key that signs backups, in base64.",
+							   "Empty: any key in angles.backup_key_file is taken.",
+							   &angles_guc_backup_public_key, "",
+							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+	/* Change it where another role is to read the tables; README says what it needs. */
+	DefineCustomStringVariable("angles.backup_role",
+							   "Role as whom backups read the tables.",
+							   "It needs LOGIN (before PostgreSQL 17), BYPASSRLS and "
+							   "pg_read_all_data.",
+							   &angles_guc_backup_role, "angles_backup",
+							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
+static void
+define_github(void)
+{
+	/* Prefer angles.github_token_file: a file can be rotated and has rights of its own. */
+	DefineCustomStringVariable("angles.github_token",
+							   "Token for the Git repository on GitHub or another server.",
+							   "It needs the right to read and write contents.",
+							   &github_token_setting, "",
+							   PGC_SIGHUP, ANGLES_SECRET_FLAGS, check_secret_token,
+							   assign_github_token, show_github_token);
+	/* Set it to a file that only the server's user can read; it is read anew for each push. */
+	DefineCustomStringVariable("angles.github_token_file",
+							   "File that holds the token for the Git repository.",
+							   NULL, &angles_guc_github_token_file, "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL,
+							   NULL, NULL, NULL);
 }
 
 static void
@@ -312,4 +401,17 @@ static const char *
 show_secret_token(void)
 {
 	return angles_guc_notion_token && angles_guc_notion_token[0] ? "********" : "";
+}
+
+static void
+assign_github_token(const char *newval, void *extra)
+{
+	(void) newval;
+	angles_guc_github_token = (char *) extra;
+}
+
+static const char *
+show_github_token(void)
+{
+	return angles_guc_github_token && angles_guc_github_token[0] ? "********" : "";
 }

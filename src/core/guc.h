@@ -9,7 +9,17 @@
 #include "postgres.h"
 
 extern int	angles_guc_apply_timeout;	/* ms */
+extern bool angles_guc_backup_allow_superuser;
+extern int	angles_guc_backup_chunk_size;	/* kB */
+extern int	angles_guc_backup_compression;
+extern char *angles_guc_backup_directory;
+extern char *angles_guc_backup_key_file;
+extern int	angles_guc_backup_lock_timeout; /* ms */
+extern char *angles_guc_backup_public_key;
+extern char *angles_guc_backup_role;
 extern bool angles_guc_capture_replica_default;
+extern char *angles_guc_github_token;
+extern char *angles_guc_github_token_file;
 extern char *angles_guc_http_ca_file;
 extern int	angles_guc_http_connect_timeout;	/* ms */
 extern int	angles_guc_http_max_response;	/* kB */

@@ -22,40 +22,80 @@
 /* A token is about 50 bytes; a file much longer is not one. */
 #define MAX_SECRET_FILE 4096
 
+/* The places of one remote's token, in words and in memory. */
+typedef struct TokenPlaces
+{
+	const char *remote;			/* "Notion" */
+	const char *setting;
+	char	  **setting_value;
+	const char *file_setting;
+	char	  **file_setting_value;
+	const char *variable;
+	const char *variable_words;
+} TokenPlaces;
+
+static char *find_token(const TokenPlaces *places, const char *name, const char **source);
 static char *secret_path(const char *name);
 static void write_secret_file(const char *path, const char *secret);
-static char *read_secret_file(const char *path, int elevel);
-static char *trimmed_copy(const char *text, int elevel);
+static char *read_secret_file(const char *path, const char *remote, int elevel);
+static char *trimmed_copy(const char *text, const char *remote, int elevel);
 
 char *
 angles_secret_notion(const char *name, const char **source)
 {
-	char	   *token;
+	static const TokenPlaces places = {
+		"Notion", "angles.notion_token", &angles_guc_notion_token,
+		"angles.notion_token_file", &angles_guc_notion_token_file,
+		"NOTION_TOKEN", "environment NOTION_TOKEN"
+	};
+
+	return find_token(&places, name, source);
+}
+
+char *
+angles_secret_github(const char *name, const char **source)
+{
+	static const TokenPlaces places = {
+		"GitHub", "angles.github_token", &angles_guc_github_token,
+		"angles.github_token_file", &angles_guc_github_token_file,
+		"GITHUB_TOKEN", "environment GITHUB_TOKEN"
+	};
+
+	return find_token(&places, name, source);
+}
+
+static char *
+find_token(const TokenPlaces *places, const char *name, const char **source)
+{
+	const char *setting = *places->setting_value;
+	const char *file = *places->file_setting_value;
+	const char *variable = getenv(places->variable);
 
 	if (name != NULL)
 	{
 		char	   *path = secret_path(name);
+		char	   *token;
 
 		*source = "angles.secrets_dir";
 		if (path == NULL)
 			return NULL;
-		token = read_secret_file(path, WARNING);
+		token = read_secret_file(path, places->remote, WARNING);
 		pfree(path);
 		return token;
 	}
-	if (angles_guc_notion_token && angles_guc_notion_token[0])
+	if (setting && setting[0])
 	{
-		*source = "angles.notion_token";
-		return trimmed_copy(angles_guc_notion_token, WARNING);
+		*source = places->setting;
+		return trimmed_copy(setting, places->remote, WARNING);
 	}
-	if (angles_guc_notion_token_file && angles_guc_notion_token_file[0])
+	if (file && file[0])
 	{
-		*source = "angles.notion_token_file";
-		return read_secret_file(angles_guc_notion_token_file, WARNING);
+		*source = places->file_setting;
+		return read_secret_file(file, places->remote, WARNING);
 	}
-	*source = "environment NOTION_TOKEN";
-	if (getenv("NOTION_TOKEN") && getenv("NOTION_TOKEN")[0])
-		return trimmed_copy(getenv("NOTION_TOKEN"), WARNING);
+	*source = places->variable_words;
+	if (variable && variable[0])
+		return trimmed_copy(variable, places->remote, WARNING);
 	*source = "none";
 	return NULL;
 }
@@ -67,7 +107,7 @@ angles_secret_named(const char *name)
 
 	if (path == NULL || (access(path, F_OK) != 0 && errno == ENOENT))
 		return NULL;
-	return read_secret_file(path, LOG_SERVER_ONLY);
+	return read_secret_file(path, name, LOG_SERVER_ONLY);
 }
 
 void
@@ -187,7 +227,7 @@ write_secret_file(const char *path, const char *secret)
  * Returns the trimmed content of a small file, or NULL (and what is reported names the file only).
  */
 static char *
-read_secret_file(const char *path, int elevel)
+read_secret_file(const char *path, const char *remote, int elevel)
 {
 	char		buf[MAX_SECRET_FILE + 1];
 	int			fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
@@ -213,7 +253,7 @@ read_secret_file(const char *path, int elevel)
 	else
 	{
 		buf[n] = '\0';
-		token = trimmed_copy(buf, elevel);
+		token = trimmed_copy(buf, remote, elevel);
 	}
 	CloseTransientFile(fd);
 	explicit_bzero(buf, sizeof(buf));
@@ -221,7 +261,7 @@ read_secret_file(const char *path, int elevel)
 }
 
 static char *
-trimmed_copy(const char *text, int elevel)
+trimmed_copy(const char *text, const char *remote, int elevel)
 {
 	const char *end;
 
@@ -237,7 +277,7 @@ trimmed_copy(const char *text, int elevel)
 		{
 			ereport(elevel,
 					(errcode(ERRCODE_ANGLES_BAD_SETTING),
-					 errmsg("the Notion token holds white space or control characters"),
+					 errmsg("the %s token holds white space or control characters", remote),
 					 errhint("Put the token alone on one line.")));
 			return NULL;
 		}

@@ -17,6 +17,12 @@
 extern char *angles_secret_notion(const char *name, const char **source);
 
 /*
+ * The same for GitHub: file "name" in angles.secrets_dir (when name is not NULL),
+ * angles.github_token, angles.github_token_file, environment GITHUB_TOKEN.
+ */
+extern char *angles_secret_github(const char *name, const char **source);
+
+/*
  * Returns the secret of this name (a file in angles.secrets_dir), palloc'd in the current context,
  * or NULL when there is none. For sessions, too: a file that cannot be used is told to the server's
  * log only, and one that is missing to nobody.

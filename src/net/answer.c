@@ -125,6 +125,7 @@ angles_net_transfer_answer(const NetTransfer *transfer)
 		answer->server_date = read_date(transfer->date);
 		answer->retry_after_s = read_retry_after(transfer->retry_after, answer->server_date);
 		print_ascii(answer->request_id, sizeof(answer->request_id), id);
+		print_ascii(answer->location, sizeof(answer->location), transfer->location);
 	}
 	/* half a body is nobody's business: it may look like a whole one */
 	if (answer->result == ANGLES_NET_ANSWERED)
@@ -169,6 +170,8 @@ describe(const NetTransfer *transfer, AnglesNetAnswer *answer)
 		what = "the answer is larger than angles.http_max_response";
 	else if (transfer->no_memory)
 		what = "out of memory";
+	else if (transfer->aborted)
+		what = "the body of the request could not be read";
 	else if (transfer->code == CURLE_COULDNT_CONNECT && transfer->os_errno != 0)
 		what = strerror((int) transfer->os_errno);
 	else if (transfer->code == CURLE_OK)
@@ -260,6 +263,29 @@ angles_net_is_loopback(const struct sockaddr *address)
 
 /* ---------- callbacks of libcurl: no palloc, no ereport, no interrupts ---------- */
 
+/* CURL_READFUNC_ABORT ends the transfer with CURLE_ABORTED_BY_CALLBACK. */
+size_t
+angles_net_on_read(char *into, size_t size, size_t n, void *userp)
+{
+	NetTransfer *transfer = userp;
+	int64		left = transfer->source.len - transfer->taken;
+	size_t		room = (size_t) Min((int64) (size * n), left);
+	size_t		taken;
+
+	if (room == 0)
+		return 0;
+	transfer->moved_us = angles_clock_mono_us();
+	taken = transfer->source.read(transfer->source.arg, into, room);
+	/* a body that ends too early would leave the server waiting for the rest */
+	if (taken == ANGLES_NET_ABORT || taken == 0 || taken > room)
+	{
+		transfer->aborted = true;
+		return CURL_READFUNC_ABORT;
+	}
+	transfer->taken += taken;
+	return taken;
+}
+
 /* Any return but the number of bytes ends the transfer with CURLE_WRITE_ERROR. */
 size_t
 angles_net_on_body(char *data, size_t size, size_t n, void *userp)
@@ -268,6 +294,7 @@ angles_net_on_body(char *data, size_t size, size_t n, void *userp)
 	size_t		len = size * n;
 	size_t		needed = transfer->answer_len + len;
 
+	transfer->moved_us = angles_clock_mono_us();
 	if (needed > transfer->cap)
 	{
 		transfer->too_large = true;
@@ -297,10 +324,12 @@ angles_net_on_header(char *data, size_t size, size_t n, void *userp)
 	NetTransfer *transfer = userp;
 	size_t		len = size * n;
 
+	transfer->moved_us = angles_clock_mono_us();
 	/* a status line: of the answer, or of a "100 Continue" before it */
 	if (len >= 5 && memcmp(data, "HTTP/", 5) == 0)
 	{
 		transfer->content_type[0] = transfer->retry_after[0] = transfer->date[0] = '\0';
+		transfer->location[0] = '\0';
 		transfer->notion_request_id[0] = transfer->request_id[0] = '\0';
 		transfer->headers_ended = false;
 		curl_easy_setopt(transfer->easy, CURLOPT_LOW_SPEED_LIMIT, transfer->low_speed_bytes);
@@ -312,6 +341,9 @@ angles_net_on_header(char *data, size_t size, size_t n, void *userp)
 	keep_header(data, len, "content-type:", transfer->content_type,
 				sizeof(transfer->content_type));
 	keep_header(data, len, "retry-after:", transfer->retry_after, sizeof(transfer->retry_after));
+	/* half an address would be another one */
+	if (len < sizeof(transfer->location))
+		keep_header(data, len, "location:", transfer->location, sizeof(transfer->location));
 	keep_header(data, len, "date:", transfer->date, sizeof(transfer->date));
 	keep_header(data, len, "x-notion-request-id:", transfer->notion_request_id,
 				sizeof(transfer->notion_request_id));

@@ -37,6 +37,8 @@ typedef struct NetTransfer
 	const char *options_method;	/* ... and what kind of request for */
 	bool		options_plain;
 	bool		options_body;
+	bool		options_source;
+	bool		options_raw;
 	char	   *answer;
 	size_t		answer_size;
 
@@ -49,11 +51,16 @@ typedef struct NetTransfer
 	bool		may_repeat;		/* a GET */
 	char	   *body;
 	size_t		body_len;
+	AnglesNetSource source;		/* "read" is NULL: none */
+	int64		taken;			/* bytes of it */
+	int			timeout_ms;		/* 0: as the settings say */
+	bool		raw;
 	struct curl_slist headers[NET_HEADERS];
 	int			header_count;
 	long		low_speed_bytes;
 	long		low_speed_s;
 	int64		sent_us;
+	int64		moved_us;		/* when bytes moved last */
 
 	/* the answer */
 	int			attempts;		/* how often libcurl was about to send it */
@@ -62,8 +69,10 @@ typedef struct NetTransfer
 	size_t		answer_len;
 	bool		too_large;
 	bool		no_memory;
+	bool		aborted;		/* by the source */
 	bool		headers_ended;	/* the empty line after the headers was seen */
 	char		content_type[64];
+	char		location[sizeof(((AnglesNetAnswer *) 0)->location)];
 	char		retry_after[DATE_SIZE];
 	char		date[DATE_SIZE];
 	char		notion_request_id[64];
@@ -109,6 +118,9 @@ extern AnglesNetAnswer *angles_net_transfer_answer(const NetTransfer *transfer);
 
 /* Returns true for addresses of 127.0.0.0/8 and ::1. */
 extern bool angles_net_is_loopback(const struct sockaddr *address);
+
+/* Callback of libcurl for a body from a source; userp is the transfer. */
+extern size_t angles_net_on_read(char *into, size_t size, size_t n, void *userp);
 
 /* Callbacks of libcurl for the answer's body and headers; userp is the transfer. */
 extern size_t angles_net_on_body(char *data, size_t size, size_t n, void *userp);

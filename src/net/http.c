@@ -23,12 +23,14 @@
 
 #include <curl/curl.h>
 
+#include "common/base64.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "utils/memutils.h"
 
 #include "core/clock.h"
+#include "core/compat.h"
 #include "core/errors.h"
 #include "core/guc.h"
 #include "net/answer.h"
@@ -78,6 +80,7 @@ static const char *check_url(AnglesNetClient *client, const char *url, NetTransf
 static bool has_control(const char *text);
 static bool host_is_loopback(const char *host);
 static NetTransfer *spare_transfer(AnglesNetClient *client);
+static bool put_basic_header(NetTransfer *transfer, const char *user, const char *token);
 static bool fill_transfer(NetTransfer *transfer, const AnglesNetRequest *request);
 static void socket_action(AnglesNetClient *client, curl_socket_t fd, int events);
 static void collect_finished(AnglesNetClient *client);
@@ -215,6 +218,23 @@ angles_net_running(AnglesNetClient *client)
 	return client->n_running;
 }
 
+int64
+angles_net_moved(AnglesNetClient *client, int64 *sent)
+{
+	int64		moved_us = 0;
+	dlist_iter	iter;
+
+	*sent = 0;
+	dlist_foreach(iter, &client->running)
+	{
+		NetTransfer *transfer = dlist_container(NetTransfer, node, iter.cur);
+
+		moved_us = Max(moved_us, transfer->moved_us);
+		*sent += transfer->taken;
+	}
+	return moved_us;
+}
+
 pgsocket
 angles_net_fd(AnglesNetClient *client)
 {
@@ -284,8 +304,16 @@ check_request(AnglesNetClient *client, const AnglesNetRequest *request, NetTrans
 			method = methods[i];
 	if (method == NULL)
 		return "its method is not one of GET, POST, PATCH, PUT, DELETE";
-	if (strcmp(request->method, "GET") == 0 && request->body != NULL)
+	if (strcmp(request->method, "GET") == 0 && (request->body != NULL || request->source != NULL))
 		return "a GET has no body";
+	if (request->body != NULL && request->source != NULL)
+		return "it has two bodies";
+	/* libcurl makes another method of a body from a source than of one from memory */
+	if (request->source != NULL && strcmp(request->method, "POST") != 0)
+		return "only a POST has a body from a source";
+	if (request->basic_user != NULL &&
+		(has_control(request->basic_user) || strchr(request->basic_user, ':') != NULL))
+		return "the name of its user holds a colon or control characters";
 
 	/* a line break in a header would begin another header, or another request */
 	if (request->token != NULL && (request->token[0] == '\0' || has_control(request->token)))
@@ -401,6 +429,11 @@ fill_transfer(NetTransfer *transfer, const AnglesNetRequest *request)
 
 	transfer->tag = request->tag;
 	transfer->sent_us = angles_clock_mono_us();
+	transfer->moved_us = transfer->sent_us;
+	transfer->timeout_ms = request->timeout_ms;
+	transfer->raw = request->raw;
+	if (request->source != NULL)
+		transfer->source = *request->source;
 	transfer->cap = (size_t) angles_guc_http_max_response * 1024;
 	if (request->body != NULL)
 	{
@@ -411,7 +444,9 @@ fill_transfer(NetTransfer *transfer, const AnglesNetRequest *request)
 		transfer->body_len = request->body_len;
 	}
 
-	if (request->token != NULL)
+	if (request->token != NULL && request->basic_user != NULL)
+		ok &= put_basic_header(transfer, request->basic_user, request->token);
+	else if (request->token != NULL)
 		ok &= angles_net_transfer_header(transfer, "Authorization: Bearer ", request->token);
 	for (int i = 0; i < NET_CALLER_HEADERS && request->headers[i] != NULL; i++)
 	{
@@ -422,6 +457,35 @@ fill_transfer(NetTransfer *transfer, const AnglesNetRequest *request)
 	if (!has_content_type)
 		ok &= angles_net_transfer_header(transfer, "Content-Type:", "");
 	ok &= angles_net_transfer_header(transfer, "Expect:", "");
+	return ok;
+}
+
+/* Every copy of the token that is made here is wiped here. */
+static bool
+put_basic_header(NetTransfer *transfer, const char *user, const char *token)
+{
+	size_t		plain_size = strlen(user) + 1 + strlen(token) + 1;
+	int			room = pg_b64_enc_len((int) plain_size) + 1;
+	char	   *plain = malloc(plain_size);
+	char	   *encoded = malloc(room);
+	int			len = -1;
+	bool		ok = false;
+
+	if (plain != NULL && encoded != NULL)
+	{
+		snprintf(plain, plain_size, "%s:%s", user, token);
+		len = ANGLES_B64_ENCODE(plain, (int) strlen(plain), encoded, room - 1);
+	}
+	if (len >= 0)
+	{
+		encoded[len] = '\0';
+		ok = angles_net_transfer_header(transfer, "Authorization: Basic ", encoded);
+		explicit_bzero(encoded, room);
+	}
+	if (plain != NULL)
+		explicit_bzero(plain, plain_size);
+	free(plain);
+	free(encoded);
 	return ok;
 }
 

@@ -19,14 +19,40 @@ typedef enum AnglesNetResult
 	ANGLES_NET_UNKNOWN			/* it may have been done: reset, cut, too large */
 } AnglesNetResult;
 
+/* A body that is not in memory. */
+typedef struct AnglesNetSource
+{
+	int64		len;			/* bytes in all */
+
+	/*
+	 * Puts at most "room" of the next bytes into "into" and returns how many, or ANGLES_NET_ABORT.
+	 * Called from within libcurl: it must not palloc, raise an error, wait or serve interrupts.
+	 * What it returns after "len" bytes is not asked for.
+	 */
+	size_t		(*read) (void *arg, char *into, size_t room);
+	void	   *arg;			/* both live until the request is over */
+} AnglesNetSource;
+
+#define ANGLES_NET_ABORT ((size_t) -1)
+
 typedef struct AnglesNetRequest
 {
 	const char *method;			/* "GET", "POST", "PATCH", "PUT", "DELETE" */
 	const char *url;			/* absolute, percent-encoded */
 	const char *token;			/* bearer token, or NULL */
+	const char *basic_user;		/* not NULL: the token is this user's password (RFC 7617) */
 	const char *headers[8];		/* further "Name: value" lines, NULL-terminated */
 	const char *body;			/* UTF-8 bytes or NULL */
 	size_t		body_len;
+	const AnglesNetSource *source;	/* in place of "body", or NULL */
+
+	/*
+	 * 0: angles.http_timeout holds, and an answer that has begun must go on. Otherwise this many
+	 * milliseconds are the limit, any speed is good enough, and the caller looks at
+	 * angles_net_moved().
+	 */
+	int			timeout_ms;
+	bool		raw;			/* HTTP/1.1, and no compression of the answer */
 	void	   *tag;			/* the caller's, handed back */
 } AnglesNetRequest;
 
@@ -42,6 +68,7 @@ typedef struct AnglesNetAnswer
 	int			retry_after_s;	/* Retry-After in seconds (0 .. one day), -1 when absent */
 	TimestampTz server_date;	/* Date header, 0 when absent */
 	char		request_id[64]; /* x-notion-request-id or x-request-id, "" when absent */
+	char		location[1024]; /* Location header, "" when absent or longer */
 	char		problem[256];	/* for people, without URL query, token or body; "" when ANSWERED */
 	int64		sent_us;		/* angles_clock_mono_us() when the request was started */
 	int64		done_us;		/* ... and when the answer was complete */
@@ -71,6 +98,13 @@ extern void angles_net_start(AnglesNetClient *client, const AnglesNetRequest *re
 
 /* Returns how many requests are under way. */
 extern int	angles_net_running(AnglesNetClient *client);
+
+/*
+ * Returns angles_clock_mono_us() of the last moment when bytes of a request under way, its body or
+ * its answer, moved (or it was started); 0 when none is. *sent: bytes of their bodies that libcurl
+ * took from sources.
+ */
+extern int64 angles_net_moved(AnglesNetClient *client, int64 *sent);
 
 /*
  * Lets curl work on what is ready. Never waits (names are resolved in a thread of libcurl's, with

@@ -54,7 +54,9 @@ angles_net_set_request(MemoryContext cxt, NetSettings *settings, NetTransfer *tr
 	look_at_settings(cxt, settings);
 	if (transfer->options != settings->number || transfer->options_plain != transfer->plain ||
 		transfer->options_method != transfer->method ||
-		transfer->options_body != (transfer->body != NULL))
+		transfer->options_body != (transfer->body != NULL) ||
+		transfer->options_source != (transfer->source.read != NULL) ||
+		transfer->options_raw != transfer->raw)
 	{
 		transfer->options = 0;
 		code = set_options(transfer);
@@ -63,6 +65,8 @@ angles_net_set_request(MemoryContext cxt, NetSettings *settings, NetTransfer *tr
 		transfer->options_plain = transfer->plain;
 		transfer->options_method = transfer->method;
 		transfer->options_body = transfer->body != NULL;
+		transfer->options_source = transfer->source.read != NULL;
+		transfer->options_raw = transfer->raw;
 	}
 	SET(CURLOPT_URL, request->url);
 	SET(CURLOPT_HTTPHEADER, &transfer->headers[0]);
@@ -71,6 +75,10 @@ angles_net_set_request(MemoryContext cxt, NetSettings *settings, NetTransfer *tr
 		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) transfer->body_len);
 		SET(CURLOPT_POSTFIELDS, transfer->body);
 	}
+	if (transfer->source.read != NULL)
+		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) transfer->source.len);
+	SET(CURLOPT_TIMEOUT_MS, (long) (transfer->timeout_ms > 0 ? transfer->timeout_ms :
+									angles_guc_http_timeout));
 
 	/*
 	 * A server may think for a minute before it answers, so the least speed is demanded only once
@@ -78,7 +86,7 @@ angles_net_set_request(MemoryContext cxt, NetSettings *settings, NetTransfer *tr
 	 */
 	SET(CURLOPT_LOW_SPEED_LIMIT, 0L);
 	SET(CURLOPT_LOW_SPEED_TIME, 0L);
-	transfer->low_speed_bytes = LOW_SPEED_BYTES;
+	transfer->low_speed_bytes = transfer->timeout_ms > 0 ? 0 : LOW_SPEED_BYTES;
 	transfer->low_speed_s = Max(1L, Min(LOW_SPEED_LONGEST_S, angles_guc_http_timeout / 3000L));
 	return code;
 }
@@ -128,8 +136,9 @@ set_options(NetTransfer *transfer)
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
 	SET(CURLOPT_USERAGENT, "angles/" ANGLES_VERSION);
-	SET(CURLOPT_ACCEPT_ENCODING, "gzip");
-	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
+	SET(CURLOPT_ACCEPT_ENCODING, transfer->raw ? NULL : "gzip");
+	SET(CURLOPT_HTTP_VERSION, (long) (transfer->raw ? CURL_HTTP_VERSION_1_1 :
+									  CURL_HTTP_VERSION_2TLS));
 
 	/*
 	 * Over TLS the second request waits to see whether the first one's connection takes both, which
@@ -155,7 +164,6 @@ set_options(NetTransfer *transfer)
 	SET(CURLOPT_PREREQFUNCTION, on_before_request);
 	SET(CURLOPT_PREREQDATA, transfer);
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) angles_guc_http_connect_timeout);
-	SET(CURLOPT_TIMEOUT_MS, (long) angles_guc_http_timeout);
 	if (code == CURLE_OK)
 		code = set_trust(transfer);
 	if (code == CURLE_OK)
@@ -198,6 +206,12 @@ set_method(NetTransfer *transfer)
 
 	if (transfer->may_repeat)
 		SET(CURLOPT_HTTPGET, 1L);
+	else if (transfer->source.read != NULL)
+	{
+		SET(CURLOPT_POST, 1L);
+		SET(CURLOPT_READFUNCTION, angles_net_on_read);
+		SET(CURLOPT_READDATA, transfer);
+	}
 	else if (transfer->body != NULL || is_post)
 	{
 		SET(CURLOPT_POST, 1L);

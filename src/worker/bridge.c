@@ -1,8 +1,8 @@
 /*
  * bridge.c
  *		The bridge: one process in each database that has the extension. It keeps the books of runs,
- *		takes requests of sessions, and starts the sync worker and apply workers when there is
- *		something for them. It never uses the network and never runs code of users.
+ *		takes requests of sessions, and starts the sync worker, apply workers and jobs when there
+ *		is something for them. It never uses the network and never runs code of users.
  *
  * An error ends the process; the launcher starts another one after a delay. What matters is in
  * tables and shared memory, so nothing is lost with it.
@@ -75,7 +75,6 @@ static bool is_wanted(AnglesKind kind);
 static bool start_worker(AnglesKind kind, int64 *next);
 static Oid	next_owner(void);
 static void watch_deaths(AnglesKind kind);
-static void stop_workers(void);
 
 void
 angles_bridge_main(Datum main_arg)
@@ -140,7 +139,7 @@ run_bridge(void)
 		next = Min(Min(next_retry, next_opening), Min(next_settling, next_sweep()));
 		keep_worker(KIND_SYNC, &next);
 		/* that may have waited for a lock: see whether the sync worker was asked for meanwhile */
-		if (keep_worker(KIND_APPLY, &next))
+		if (keep_worker(KIND_APPLY, &next) || angles_jobs_keep(&next))
 			continue;
 
 		/* a wait for a lock on the way may have taken the latch of a wake-up with it */
@@ -164,7 +163,7 @@ look(void)
 	if (OidIsValid(angles_my_extension.oid) && angles_my_extension.oid != found.oid)
 	{
 		/* dropped and made anew: nothing this process knows is worth keeping */
-		stop_workers();
+		angles_slots_stop_workers(angles_my_slot);
 		angles_leave_to_look_again();
 	}
 	if (!OidIsValid(angles_my_extension.oid))
@@ -232,7 +231,7 @@ settle_extension(void)
 static void
 leave_absent(void)
 {
-	stop_workers();
+	angles_slots_stop_workers(angles_my_slot);
 	set_content(CONTENT_ABSENT);
 	angles_slots_leave_because(LEAVE_IDLE);
 	proc_exit(0);
@@ -242,7 +241,7 @@ leave_absent(void)
 static void
 wait_for_other_version(const AnglesExtension *found)
 {
-	stop_workers();
+	angles_slots_stop_workers(angles_my_slot);
 	set_content(CONTENT_SKEW);
 	ereport(LOG,
 			(errmsg("angles does nothing in database %u: extension version %s, library version %s",
@@ -291,13 +290,6 @@ settle_identity(void)
 		angles_slots_stop(&angles_my_slot->apply);
 	if (fenced && !angles_runs_ready())
 		angles_slots_stop(&angles_my_slot->sync);
-}
-
-static void
-stop_workers(void)
-{
-	angles_slots_stop(&angles_my_slot->sync);
-	angles_slots_stop(&angles_my_slot->apply);
 }
 
 /* ---- the safety net ---- */
@@ -375,7 +367,7 @@ find_work(bool *for_sync, bool *for_bridge, bool *for_apply)
 static bool
 keep_worker(AnglesKind kind, int64 *next)
 {
-	AnglesPlace *place = angles_slots_place(angles_my_slot, kind);
+	AnglesPlace *place = angles_slots_place(angles_my_slot, kind, 0);
 
 	if (place->state == PLACE_STARTING)
 	{
@@ -408,8 +400,8 @@ is_wanted(AnglesKind kind)
 static bool
 start_worker(AnglesKind kind, int64 *next)
 {
-	AnglesPlace *place = angles_slots_place(angles_my_slot, kind);
-	Oid			role = InvalidOid;
+	AnglesPlace *place = angles_slots_place(angles_my_slot, kind, 0);
+	AnglesStart start = {0};
 	MemoryContext old;
 
 	if (angles_clock_mono_us() < shortage_until)
@@ -423,14 +415,14 @@ start_worker(AnglesKind kind, int64 *next)
 	if (kind == KIND_APPLY)
 	{
 		pg_atomic_exchange_u32(&angles_my_slot->apply_wake, 0);
-		role = next_owner();
+		start.role = next_owner();
 		/* it looks for work itself when it is in */
-		if (!OidIsValid(role))
+		if (!OidIsValid(start.role))
 			return true;
 	}
 
 	old = MemoryContextSwitchTo(TopMemoryContext);
-	handles[kind] = angles_slots_start(angles_my_slot, kind, role);
+	handles[kind] = angles_slots_start(angles_my_slot, kind, &start);
 	MemoryContextSwitchTo(old);
 	if (handles[kind] != NULL)
 	{
@@ -486,7 +478,7 @@ watch_deaths(AnglesKind kind)
 		"Look for its error in the server's log. It connects as the owner of a linked table, who "
 		"must be able to log in."
 	};
-	AnglesPlace *place = angles_slots_place(angles_my_slot, kind);
+	AnglesPlace *place = angles_slots_place(angles_my_slot, kind, 0);
 	char	   *fingerprint = psprintf("worker.%s", names[kind]);
 	bool		lives = place->state == PLACE_RUNNING &&
 		angles_clock_mono_us() - place->since_us > ANGLES_GOOD_LIFE_US;

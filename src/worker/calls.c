@@ -1,7 +1,7 @@
 /*
  * calls.c
- *		The sync worker's half of runs: takes calls out of shared memory, sends rows to the session
- *		that waits, writes the end into angles.runs. Runs in workers only.
+ *		The worker's half of runs (sync worker, jobs): takes calls out of shared memory, sends
+ *		rows to the session that waits, writes the end into angles.runs. Runs in workers only.
  */
 #include "postgres.h"
 
@@ -51,6 +51,7 @@ static bool start_run(AnglesCall *call);
 static void postpone(AnglesCall *call);
 static void attach(AnglesCall *call, dsm_handle handle);
 static void detach(AnglesCall *call);
+static void queue_message(AnglesCall *call, char kind, const char *text);
 static void send_unsent(AnglesCall *call);
 static void give_back(AnglesCall *call);
 static void append_field(StringInfo buf, const char *text);
@@ -115,15 +116,16 @@ take_entry(uint64 *serial, int64 *run_id, dsm_handle *handle)
 	{
 		AnglesCallEntry *entry = &angles_my_slot->calls[i];
 
-		if (entry->state == CALL_READY && entry->not_before_us <= now &&
-			(entry->fence_free || !angles_my_slot->fenced) &&
-			pg_atomic_read_u32(&entry->cancelled) == 0 &&
+		/* a job is for one call, and there for no other one */
+		if (angles_call_is_ready(entry, now) &&
+			(angles_my_kind == KIND_JOB ? entry->serial == angles_my_serial : !entry->job) &&
 			(best == NULL || entry->serial < best->serial))
 			best = entry;
 	}
 	if (best != NULL)
 	{
 		best->state = CALL_TAKEN;
+		best->taker = angles_my_kind == KIND_JOB ? MyProcPid : 0;
 		*serial = best->serial;
 		*run_id = best->run_id;
 		*handle = best->dsm;
@@ -168,6 +170,7 @@ postpone(AnglesCall *call)
 	if (call->entry->serial == call->serial)
 	{
 		call->entry->state = CALL_READY;
+		call->entry->taker = 0;
 		call->entry->not_before_us = angles_clock_mono_us() + ANGLES_HELD_RETRY_US;
 	}
 	LWLockRelease(&angles_shared->lock);
@@ -231,6 +234,12 @@ angles_call_cancelled(AnglesCall *call)
 	return pg_atomic_read_u32(&call->entry->cancelled) != 0;
 }
 
+bool
+angles_call_is_waited_for(AnglesCall *call)
+{
+	return call->segment != NULL;
+}
+
 /* ---- answers ---- */
 
 void
@@ -255,15 +264,29 @@ angles_call_pass(AnglesCall *call, const char *json)
 	MemoryContext old = MemoryContextSwitchTo(call->cxt);
 
 	if (call->queue != NULL)
-	{
-		StringInfo	message = makeStringInfo();
-
-		appendStringInfoChar(message, MESSAGE_ROW);
-		append_field(message, json);
-		call->unsent = lappend(call->unsent, message);
-		send_unsent(call);
-	}
+		queue_message(call, MESSAGE_ROW, json);
 	MemoryContextSwitchTo(old);
+}
+
+void
+angles_call_notice(AnglesCall *call, const char *text)
+{
+	MemoryContext old = MemoryContextSwitchTo(call->cxt);
+
+	if (call->queue != NULL)
+		queue_message(call, MESSAGE_NOTICE, text);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+queue_message(AnglesCall *call, char kind, const char *text)
+{
+	StringInfo	message = makeStringInfo();
+
+	appendStringInfoChar(message, kind);
+	append_field(message, text);
+	call->unsent = lappend(call->unsent, message);
+	send_unsent(call);
 }
 
 bool
@@ -393,6 +416,7 @@ give_back(AnglesCall *call)
 	{
 		waiter_proc = call->entry->waiter_proc;
 		call->entry->state = CALL_FREE;
+		call->entry->taker = 0;
 		call->entry->dsm = DSM_HANDLE_INVALID;
 		call->entry->waiter_proc = 0;
 	}

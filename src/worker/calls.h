@@ -1,7 +1,7 @@
 /*
  * calls.h
- *		How a run travels from a session through the bridge to the sync worker. For the room worker
- *		only; drawn in README.md.
+ *		How a run travels from a session through the bridge to the worker that does it. For the
+ *		room worker only; drawn in README.md.
  */
 #ifndef ANGLES_CALLS_H
 #define ANGLES_CALLS_H
@@ -20,6 +20,8 @@ typedef struct AnglesTask
 	bool		touches_tables; /* waits for locks that the asking transaction may hold */
 	bool		fence_free;		/* sends nothing that a clone must not send */
 	bool		internal;		/* asked for in C alone: its rows are not for everybody */
+	bool		job;			/* for a job worker; else the sync worker does it */
+	char	  **role;			/* the setting with the role a job is connected as, or NULL */
 } AnglesTask;
 
 /* Returns the task of this name, or NULL. */
@@ -37,6 +39,7 @@ typedef struct AnglesRequest
 
 /* First byte of a message in the queue. */
 #define MESSAGE_ROW 'R'			/* then jsonb text, NUL */
+#define MESSAGE_NOTICE 'N'		/* then text for people, NUL */
 #define MESSAGE_END 'E'			/* then state, SQLSTATE, message, detail, hint, each with NUL */
 
 /* Bytes of the queue: a few hundred rows do not make the worker wait for the reader. */
@@ -83,6 +86,19 @@ extern Datum angles_runs_in_flight(void);
 
 /* Returns true when the sync worker has something to take. */
 extern bool angles_runs_ready(void);
+
+/*
+ * Returns whether a call of this database may be taken by a worker now. The caller has the lock.
+ */
+extern bool angles_call_is_ready(AnglesCallEntry *entry, int64 now);
+
+/* ---- job workers, as the bridge sees them (jobs.c) ---- */
+
+/*
+ * Starts job workers for calls that wait for one; lowers *next to when it is to be called again.
+ * Returns true when it worked in the database for that. Transactions of its own.
+ */
+extern bool angles_jobs_keep(int64 *next);
 
 /* Deletes old runs in a small batch. Returns true when there are more. */
 extern bool angles_runs_expire(void);

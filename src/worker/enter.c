@@ -148,6 +148,15 @@ angles_worker_enter_apply(Datum main_arg)
 	CommitTransactionCommand();
 }
 
+void
+angles_worker_enter_job(Datum main_arg)
+{
+	angles_enter_database(KIND_JOB, main_arg, "angles job");
+	StartTransactionCommand();
+	find_own_extension();
+	CommitTransactionCommand();
+}
+
 /* The lock without waiting: while somebody drops or alters the extension the bridge waits. */
 static void
 find_own_extension(void)

@@ -275,8 +275,7 @@ count_others(Oid dboid, int *sessions, int *prepared)
 static bool
 is_ours(const AnglesSlot *slot, int pid)
 {
-	return slot != NULL &&
-		(slot->bridge.pid == pid || slot->sync.pid == pid || slot->apply.pid == pid);
+	return slot != NULL && angles_slots_has(slot, pid);
 }
 
 static int
@@ -356,14 +355,12 @@ take_hold(Oid dboid, bool for_drop)
 	if (slot == NULL)
 		return;
 
-	angles_slots_stop(&slot->sync);
-	angles_slots_stop(&slot->apply);
+	angles_slots_stop_workers(slot);
 	angles_slots_stop(&slot->bridge);
 	while (!empty && angles_clock_mono_us() < give_up)
 	{
 		LWLockAcquire(&angles_shared->lock, LW_SHARED);
-		empty = slot->bridge.state == PLACE_EMPTY && slot->sync.state == PLACE_EMPTY &&
-			slot->apply.state == PLACE_EMPTY;
+		empty = angles_slots_are_empty(slot, true);
 		LWLockRelease(&angles_shared->lock);
 		if (!empty)
 			angles_wait(PGINVALID_SOCKET, POLL_MS);
@@ -385,9 +382,7 @@ angles_hold_release(bool committed)
 		hold.slot->hold_pid = 0;
 		hold.slot->hold_proc = 0;
 		hold.slot->bridge.due_us = angles_clock_mono_us();
-		if (committed && hold.for_drop && hold.slot->bridge.state != PLACE_RUNNING &&
-			hold.slot->sync.state != PLACE_RUNNING &&
-			hold.slot->apply.state != PLACE_RUNNING)
+		if (committed && hold.for_drop && angles_slots_are_empty(hold.slot, false))
 			angles_slots_free(hold.slot);
 	}
 	LWLockRelease(&angles_shared->lock);

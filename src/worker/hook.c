@@ -211,6 +211,8 @@ lock_for_drop(bool if_schema_owner)
 		!(if_schema_owner && OidIsValid(schema) && OWNS_SCHEMA(schema)))
 		return;
 	angles_extension_lock(extension.oid, AccessExclusiveLock, true);
+	/* one may hold tables of angles for as long as it reads others; none can come in now */
+	angles_slots_stop_jobs(angles_slots_find(MyDatabaseId));
 	tables = linked_tables(extension.oid);
 	list_sort(tables, list_oid_cmp);
 	foreach(cell, tables)

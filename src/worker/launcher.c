@@ -211,8 +211,7 @@ forget_unserved(List *databases, const Oid *known)
 		LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
 		/* an uncommitted CREATE DATABASE is not seen here, but it has no slot either */
 		if (pg_atomic_read_u32(&slot->dboid) == dboid && slot->hold_pid == 0 &&
-			slot->bridge.state != PLACE_RUNNING && slot->sync.state != PLACE_RUNNING &&
-			slot->apply.state != PLACE_RUNNING)
+			angles_slots_are_empty(slot, false))
 			angles_slots_free(slot);
 		LWLockRelease(&angles_shared->lock);
 	}
@@ -391,7 +390,7 @@ start_in_order(AnglesSlot **due, int n, int64 *next)
 			due[i]->bridge.state != PLACE_EMPTY || due[i]->hold_pid != 0)
 			continue;
 		old = MemoryContextSwitchTo(TopMemoryContext);
-		handles[index] = angles_slots_start(due[i], KIND_BRIDGE, InvalidOid);
+		handles[index] = angles_slots_start(due[i], KIND_BRIDGE, &(AnglesStart) {0});
 		MemoryContextSwitchTo(old);
 		if (handles[index] != NULL || due[i]->hold_pid != 0)
 			continue;

@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -41,11 +43,13 @@
 #define CHECK_MS 1000
 
 static const AnglesTask tasks[] = {
-	/* name, touches tables, sends nothing that a clone must not send, internal */
-	{"check_notion", false, true, false},
-	{"list_pages", true, true, true},
-	{"schema", false, true, false},
-	{"sync", true, false, false},
+	/* touches tables, sends nothing that a clone must not send, internal, for a job as whom */
+	{"backup", true, false, false, true, &angles_guc_backup_role},
+	{"check_notion", false, true, false, false, NULL},
+	{"list_pages", true, true, true, false, NULL},
+	{"schema", false, true, false, false, NULL},
+	{"sync", true, false, false, false, NULL},
+	{"verify_backup", false, true, false, true, NULL},
 };
 
 /* A request of this session that is under way. */
@@ -69,6 +73,7 @@ static void check_transaction(const AnglesTask *task);
 static void ask_and_wait(const char *task_name, const char *args, AnglesRowFunction row, void *arg);
 static Request *post(const AnglesTask *task, AnglesSlot *slot, const char *args);
 static AnglesCallEntry *take_free_entry(Request *request, const AnglesTask *task);
+static void cancel_entry(AnglesCallEntry *entry);
 static void withdraw(dsm_segment *segment, Datum arg);
 static bool wait_for_end(Request *request, AnglesRowFunction row, void *arg);
 static bool entry_stands(Request *request);
@@ -106,7 +111,7 @@ task_of(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("angles has no task \"%s\"", name),
-				 errhint("There are: check_notion, schema, sync.")));
+				 errhint("There are: backup, check_notion, schema, sync, verify_backup.")));
 	return task;
 }
 
@@ -126,6 +131,11 @@ check_served(const AnglesTask *task)
 				 errmsg("%s", why.message),
 				 why.detail ? errdetail("%s", why.detail) : 0,
 				 errhint("%s", why.hint)));
+	if (task->job && angles_guc_max_workers == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_NO_WORKER),
+				 errmsg("angles.max_workers is 0: no job may run"),
+				 errhint("Set angles.max_workers to 1 or more and reload the configuration.")));
 	return angles_slots_find(MyDatabaseId);
 }
 
@@ -311,7 +321,7 @@ angles_sql_cancel_call(PG_FUNCTION_ARGS)
 
 		if ((entry->state != CALL_READY && entry->state != CALL_TAKEN) || entry->run_id != run_id)
 			continue;
-		pg_atomic_write_u32(&entry->cancelled, 1);
+		cancel_entry(entry);
 		found = true;
 	}
 	LWLockRelease(&angles_shared->lock);
@@ -321,6 +331,18 @@ angles_sql_cancel_call(PG_FUNCTION_ARGS)
 		angles_slots_wake_runs(slot);
 	}
 	PG_RETURN_BOOL(found);
+}
+
+/*
+ * Lets the worker that has it know that a call is not wanted any more. The caller holds the lock,
+ * under which a job gives back its call before it ends: the pid is its own.
+ */
+static void
+cancel_entry(AnglesCallEntry *entry)
+{
+	pg_atomic_write_u32(&entry->cancelled, 1);
+	if (entry->state == CALL_TAKEN && entry->taker != 0)
+		kill(entry->taker, SIGINT);
 }
 
 /* look(): lets the bridge look at the extension and the identity again when this commits. */
@@ -429,6 +451,9 @@ take_free_entry(Request *request, const AnglesTask *task)
 		entry->dsm = dsm_segment_handle(request->segment);
 		entry->waiter_proc = ANGLES_MY_PROC_NUMBER + 1;
 		entry->fence_free = task->fence_free;
+		entry->job = task->job;
+		entry->taker = 0;
+		strlcpy(entry->task, task->name, sizeof(entry->task));
 		pg_atomic_write_u32(&entry->cancelled, 0);
 	}
 	LWLockRelease(&angles_shared->lock);
@@ -459,7 +484,7 @@ withdraw(dsm_segment *segment, Datum arg)
 		if (entry->state == CALL_POSTED)
 			entry->state = CALL_FREE;
 		else if (!request->leave_it)
-			pg_atomic_write_u32(&entry->cancelled, 1);
+			cancel_entry(entry);
 	}
 	LWLockRelease(&angles_shared->lock);
 	if (!changed)
@@ -539,6 +564,8 @@ read_message(Request *request, AnglesRowFunction row, void *arg, bool *ended)
 		elog(ERROR, "bad message from a worker of angles");
 	if (message[0] == MESSAGE_ROW)
 		row(message + 1, arg);
+	else if (message[0] == MESSAGE_NOTICE)
+		ereport(NOTICE, (errmsg_internal("%s", message + 1)));
 	else
 	{
 		*ended = true;

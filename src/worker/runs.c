@@ -1,7 +1,7 @@
 /*
  * runs.c
- *		The bridge's half of runs: rows for what sessions ask for, hand-out to the sync worker,
- *		burial of what died, retries, expiry. Runs in the bridge only.
+ *		The bridge's half of runs: rows for what sessions ask for, hand-out to workers, burial of
+ *		what died, retries, expiry. Runs in the bridge only.
  */
 #include "postgres.h"
 
@@ -35,7 +35,7 @@ static void postpone(AnglesCallEntry *entry, uint64 serial, int64 not_before_us)
 static void free_entry(AnglesCallEntry *entry, uint64 serial);
 static bool mark_crashed(int64 run_id);
 static bool mark_cancelled(int64 run_id);
-static bool hand_over(int64 run_id, bool fence_free);
+static bool hand_over(int64 run_id, const AnglesTask *task);
 static int	room_for_queued(void);
 
 /* ---- posted, lost and cancelled calls ---- */
@@ -97,6 +97,7 @@ serve_posted(AnglesCallEntry *entry, uint64 serial)
 	int64		run_id;
 	int			waiter_proc;
 	bool		wanted;
+	bool		is_job;
 
 	/* the session went away: it took the entry back, or is about to */
 	if (segment == NULL)
@@ -127,6 +128,7 @@ serve_posted(AnglesCallEntry *entry, uint64 serial)
 		entry->state = CALL_READY;
 	}
 	waiter_proc = entry->waiter_proc;
+	is_job = entry->job;
 	LWLockRelease(&angles_shared->lock);
 	if (!wanted)
 	{
@@ -138,7 +140,9 @@ serve_posted(AnglesCallEntry *entry, uint64 serial)
 		return;
 	}
 	angles_slots_poke(waiter_proc);
-	angles_slots_wake_sync(angles_my_slot);
+	/* the bridge looks after jobs itself, right after this */
+	if (!is_job)
+		angles_slots_wake_sync(angles_my_slot);
 }
 
 static int64
@@ -343,9 +347,9 @@ angles_runs_hand_out(bool fenced)
 		bool		fence_free = task != NULL && task->fence_free;
 		Datum		id = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
 
-		if ((!fenced || fence_free) && hand_over(DatumGetInt64(id), fence_free))
+		if ((!fenced || fence_free) && hand_over(DatumGetInt64(id), task))
 		{
-			handed = true;
+			handed = handed || task == NULL || !task->job;
 			room--;
 		}
 	}
@@ -383,7 +387,7 @@ room_for_queued(void)
 
 /* Puts a run of the table into shared memory. Returns false when there is no place. */
 static bool
-hand_over(int64 run_id, bool fence_free)
+hand_over(int64 run_id, const AnglesTask *task)
 {
 	bool		done = false;
 
@@ -401,7 +405,10 @@ hand_over(int64 run_id, bool fence_free)
 		entry->dsm = DSM_HANDLE_INVALID;
 		entry->waiter_proc = 0;
 		entry->tries = 0;
-		entry->fence_free = fence_free;
+		entry->fence_free = task != NULL && task->fence_free;
+		entry->job = task != NULL && task->job;
+		entry->taker = 0;
+		strlcpy(entry->task, task ? task->name : "", sizeof(entry->task));
 		pg_atomic_write_u32(&entry->cancelled, 0);
 		done = true;
 	}
@@ -420,12 +427,18 @@ angles_runs_ready(void)
 	{
 		AnglesCallEntry *entry = &angles_my_slot->calls[i];
 
-		ready = ready || (entry->state == CALL_READY && entry->not_before_us <= now &&
-						  (entry->fence_free || !angles_my_slot->fenced) &&
-						  pg_atomic_read_u32(&entry->cancelled) == 0);
+		ready = ready || (!entry->job && angles_call_is_ready(entry, now));
 	}
 	LWLockRelease(&angles_shared->lock);
 	return ready;
+}
+
+bool
+angles_call_is_ready(AnglesCallEntry *entry, int64 now)
+{
+	return entry->state == CALL_READY && entry->not_before_us <= now &&
+		(entry->fence_free || !angles_my_slot->fenced) &&
+		pg_atomic_read_u32(&entry->cancelled) == 0;
 }
 
 bool

@@ -27,8 +27,9 @@
 AnglesShared *angles_shared = NULL;
 AnglesSlot *angles_my_slot = NULL;
 AnglesPlace *angles_my_place = NULL;
+AnglesKind	angles_my_kind;
+uint64		angles_my_serial = 0;
 
-static AnglesKind my_kind;
 static AnglesLeave my_reason = LEAVE_DIED;
 static bool took_over = false;	/* this process has asked how the last one ended */
 static AnglesSlot *wake_slot = NULL;	/* of angles_wake_prepare() */
@@ -86,6 +87,8 @@ init_slot(AnglesSlot *slot)
 	pg_atomic_init_u32(&slot->bridge.proc, 0);
 	pg_atomic_init_u32(&slot->sync.proc, 0);
 	pg_atomic_init_u32(&slot->apply.proc, 0);
+	for (int i = 0; i < ANGLES_JOBS; i++)
+		pg_atomic_init_u32(&slot->jobs[i].proc, 0);
 	pg_atomic_init_u32(&slot->look, 0);
 	pg_atomic_init_u32(&slot->later_look, 0);
 	pg_atomic_init_u32(&slot->runs_wake, 0);
@@ -172,7 +175,10 @@ angles_slots_free(AnglesSlot *slot)
 	uint32		bridge_token = slot->bridge.token;
 	uint32		sync_token = slot->sync.token;
 	uint32		apply_token = slot->apply.token;
+	uint32		job_tokens[ANGLES_JOBS];
 
+	for (int i = 0; i < ANGLES_JOBS; i++)
+		job_tokens[i] = slot->jobs[i].token;
 	pg_atomic_write_u32(&slot->dboid, InvalidOid);
 	memset(slot, 0, sizeof(*slot));
 	init_slot(slot);
@@ -180,10 +186,12 @@ angles_slots_free(AnglesSlot *slot)
 	slot->bridge.token = bridge_token + 1;
 	slot->sync.token = sync_token + 1;
 	slot->apply.token = apply_token + 1;
+	for (int i = 0; i < ANGLES_JOBS; i++)
+		slot->jobs[i].token = job_tokens[i] + 1;
 }
 
 AnglesPlace *
-angles_slots_place(AnglesSlot *slot, AnglesKind kind)
+angles_slots_place(AnglesSlot *slot, AnglesKind kind, int job)
 {
 	switch (kind)
 	{
@@ -193,6 +201,8 @@ angles_slots_place(AnglesSlot *slot, AnglesKind kind)
 			return &slot->sync;
 		case KIND_APPLY:
 			return &slot->apply;
+		case KIND_JOB:
+			return &slot->jobs[job];
 	}
 	pg_unreachable();
 }
@@ -307,14 +317,15 @@ angles_slots_enter(AnglesKind kind, Datum main_arg)
 		elog(ERROR, "worker of angles started for no slot");
 	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
 	slot = &angles_shared->slots[index];
-	place = angles_slots_place(slot, kind);
+	place = angles_slots_place(slot, kind, start.job);
 
 	/*
 	 * Registered first, so that a place once taken is given back whatever happens. As an
 	 * on_shmem_exit callback that is older than the connection it runs after this process has
 	 * left the list of those that are in the database.
 	 */
-	my_kind = kind;
+	angles_my_kind = kind;
+	angles_my_serial = start.serial;
 	on_shmem_exit(leave, 0);
 
 	LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
@@ -364,24 +375,26 @@ leave(int code, Datum arg)
 		place->died = my_reason == LEAVE_DIED && !was_told_to_end();
 	/* who was stopped for a command on the database has not failed */
 	count_leave(place, hold_proc != 0 ? LEAVE_LOOK_AGAIN : my_reason);
-	if (my_kind == KIND_SYNC)
+	if (angles_my_kind == KIND_SYNC || angles_my_kind == KIND_JOB)
 	{
 		for (int i = 0; i < ANGLES_CALLS; i++)
 		{
-			if (slot->calls[i].state != CALL_TAKEN)
+			if (slot->calls[i].state != CALL_TAKEN ||
+				slot->calls[i].taker != (angles_my_kind == KIND_JOB ? MyProcPid : 0))
 				continue;
+			slot->calls[i].taker = 0;
 			slot->calls[i].state = CALL_LOST;
 			pg_atomic_write_u32(&slot->runs_wake, 1);
 		}
 	}
 	/* it may have died in the middle of something */
-	if (place->left != LEAVE_IDLE && my_kind == KIND_SYNC)
+	if (place->left != LEAVE_IDLE && angles_my_kind == KIND_SYNC)
 		pg_atomic_write_u32(&slot->sync_wake, 1);
-	if (place->left != LEAVE_IDLE && my_kind == KIND_APPLY)
+	if (place->left != LEAVE_IDLE && angles_my_kind == KIND_APPLY)
 		pg_atomic_write_u32(&slot->apply_wake, 1);
 	LWLockRelease(&angles_shared->lock);
 
-	if (my_kind == KIND_BRIDGE)
+	if (angles_my_kind == KIND_BRIDGE)
 		angles_slots_poke_launcher();
 	else
 		angles_slots_poke_bridge(slot);
@@ -441,16 +454,18 @@ count_leave(AnglesPlace *place, AnglesLeave why)
 /* ---- starting and stopping ---- */
 
 BackgroundWorkerHandle *
-angles_slots_start(AnglesSlot *slot, AnglesKind kind, Oid role)
+angles_slots_start(AnglesSlot *slot, AnglesKind kind, const AnglesStart *how)
 {
-	static const char *const names[] = {"angles bridge", "angles sync", "angles apply"};
-	static const char *const functions[] = {
-		"angles_bridge_main", "angles_sync_main", "angles_apply_main"
+	static const char *const names[] = {
+		"angles bridge", "angles sync", "angles apply", "angles job"
 	};
-	AnglesPlace *place = angles_slots_place(slot, kind);
+	static const char *const functions[] = {
+		"angles_bridge_main", "angles_sync_main", "angles_apply_main", "angles_job_main"
+	};
+	AnglesPlace *place = angles_slots_place(slot, kind, how->job);
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
-	AnglesStart start;
+	AnglesStart start = *how;
 	bool		wanted;
 
 	LWLockAcquire(&angles_shared->lock, LW_EXCLUSIVE);
@@ -463,7 +478,6 @@ angles_slots_start(AnglesSlot *slot, AnglesKind kind, Oid role)
 	}
 	start.dboid = pg_atomic_read_u32(&slot->dboid);
 	start.token = place->token;
-	start.role = role;
 	LWLockRelease(&angles_shared->lock);
 	if (!wanted)
 		return NULL;
@@ -527,4 +541,45 @@ angles_slots_stop(AnglesPlace *place)
 		place->token++;
 	}
 	LWLockRelease(&angles_shared->lock);
+}
+
+void
+angles_slots_stop_jobs(AnglesSlot *slot)
+{
+	for (int i = 0; slot != NULL && i < ANGLES_JOBS; i++)
+		angles_slots_stop(&slot->jobs[i]);
+}
+
+void
+angles_slots_stop_workers(AnglesSlot *slot)
+{
+	angles_slots_stop(&slot->sync);
+	angles_slots_stop(&slot->apply);
+	angles_slots_stop_jobs(slot);
+}
+
+bool
+angles_slots_has(const AnglesSlot *slot, pid_t pid)
+{
+	bool		found = slot->bridge.pid == pid || slot->sync.pid == pid || slot->apply.pid == pid;
+
+	for (int i = 0; i < ANGLES_JOBS; i++)
+		found = found || slot->jobs[i].pid == pid;
+	return found;
+}
+
+bool
+angles_slots_are_empty(const AnglesSlot *slot, bool with_starting)
+{
+	const AnglesPlace *places[3 + ANGLES_JOBS] = {&slot->bridge, &slot->sync, &slot->apply};
+
+	for (int i = 0; i < ANGLES_JOBS; i++)
+		places[3 + i] = &slot->jobs[i];
+	for (int i = 0; i < lengthof(places); i++)
+	{
+		if (places[i]->state == PLACE_RUNNING ||
+			(with_starting && places[i]->state == PLACE_STARTING))
+			return false;
+	}
+	return true;
 }

@@ -59,9 +59,9 @@ typedef enum AnglesCallState
 {
 	CALL_FREE,
 	CALL_POSTED,				/* by a session; the bridge shall write its row of angles.runs */
-	CALL_READY,					/* its row is committed; the sync worker may take it */
-	CALL_TAKEN,					/* the sync worker has it */
-	CALL_LOST					/* the sync worker died with it */
+	CALL_READY,					/* its row is committed; a worker may take it */
+	CALL_TAKEN,					/* a worker has it */
+	CALL_LOST					/* the worker died with it */
 } AnglesCallState;
 
 /* A run on its way from a session (or angles.runs) through the bridge to the sync worker. */
@@ -75,6 +75,9 @@ typedef struct AnglesCallEntry
 	dsm_handle	dsm;			/* of the session that waits, DSM_HANDLE_INVALID when nobody does */
 	int			waiter_proc;	/* index + 1 */
 	bool		fence_free;		/* may run in a fenced database */
+	bool		job;			/* for a job worker, not for the sync worker */
+	char		task[NAMEDATALEN];
+	pid_t		taker;			/* the job worker that has it; 0: none */
 	pg_atomic_uint32 cancelled;
 } AnglesCallEntry;
 
@@ -84,6 +87,9 @@ typedef struct AnglesCallEntry
 #define ANGLES_CALLS_FOR_QUEUED 8
 
 #define ANGLES_ERROR_LEN 256
+
+/* Places for job workers: the most that angles.max_workers allows. */
+#define ANGLES_JOBS 16
 
 /* So many sessions can be woken that wait in angles.wait_synced(); others look by themselves. */
 #define ANGLES_WAITERS 32
@@ -109,6 +115,7 @@ typedef struct AnglesSlot
 	AnglesPlace bridge;
 	AnglesPlace sync;
 	AnglesPlace apply;
+	AnglesPlace jobs[ANGLES_JOBS];
 	pg_atomic_uint32 look;		/* the extension may have come, changed or gone */
 	pg_atomic_uint32 later_look;	/* the same, but by a prepared transaction */
 	pg_atomic_uint32 runs_wake; /* angles.runs has something for the bridge */
@@ -157,13 +164,16 @@ typedef struct AnglesStart
 	Oid			dboid;
 	Oid			role;			/* whom it connects as; InvalidOid: the server's own superuser */
 	uint32		token;
+	int			job;			/* which of the places for jobs */
+	uint64		serial;			/* of the call that a job is for */
 } AnglesStart;
 
 typedef enum AnglesKind
 {
 	KIND_BRIDGE,
 	KIND_SYNC,
-	KIND_APPLY
+	KIND_APPLY,
+	KIND_JOB
 } AnglesKind;
 
 /* Registers the shared memory. */
@@ -219,8 +229,8 @@ extern void angles_slots_wake_apply(AnglesSlot *slot);
 extern AnglesSlot *angles_my_slot;
 extern AnglesPlace *angles_my_place;
 
-/* Returns the place in a slot for processes of this kind. */
-extern AnglesPlace *angles_slots_place(AnglesSlot *slot, AnglesKind kind);
+/* Returns the place in a slot for processes of this kind; of jobs the one with this number. */
+extern AnglesPlace *angles_slots_place(AnglesSlot *slot, AnglesKind kind, int job);
 
 /*
  * Takes the place this worker was started for, or ends the process quietly when the place is no
@@ -230,15 +240,20 @@ extern AnglesPlace *angles_slots_place(AnglesSlot *slot, AnglesKind kind);
  */
 extern Oid	angles_slots_enter(AnglesKind kind, Datum main_arg);
 
+/* What this process is, and, of a job, the call it was started for. */
+extern AnglesKind angles_my_kind;
+extern uint64 angles_my_serial;
+
 /* Says why this process will leave; without it, it died. */
 extern void angles_slots_leave_because(AnglesLeave why);
 
 /*
- * Asks the postmaster for the process of a place. Returns its handle (in the current context), or
- * NULL when all worker processes of the server are taken (nothing has changed then).
+ * Asks the postmaster for the process of a place. Role, job and serial are read from "how". Returns
+ * its handle (in the current context), or NULL when all worker processes of the server are taken
+ * (nothing has changed then).
  */
 extern struct BackgroundWorkerHandle *angles_slots_start(AnglesSlot *slot, AnglesKind kind,
-														 Oid role);
+														 const AnglesStart *how);
 
 /*
  * Looks at a place in state STARTING: returns true (and empties the place, a failure counted) when
@@ -254,5 +269,19 @@ extern bool angles_slots_start_failed(AnglesPlace *place, struct BackgroundWorke
 
 /* Sends SIGTERM to the process in a place, and bars one that is just starting. */
 extern void angles_slots_stop(AnglesPlace *place);
+
+/* The same for the jobs in a slot, which may be NULL. */
+extern void angles_slots_stop_jobs(AnglesSlot *slot);
+
+/* The same for all processes in a slot but the bridge. */
+extern void angles_slots_stop_workers(AnglesSlot *slot);
+
+/* Whether one of the processes in a slot has this pid. The caller has the lock, or may be wrong. */
+extern bool angles_slots_has(const AnglesSlot *slot, pid_t pid);
+
+/*
+ * Whether no process is in a slot; with_starting: nor on its way. The caller has the lock.
+ */
+extern bool angles_slots_are_empty(const AnglesSlot *slot, bool with_starting);
 
 #endif							/* ANGLES_SLOTS_H */

@@ -69,6 +69,11 @@ extern bool angles_worker_take_wake(void);
 extern void angles_worker_enter_apply(Datum main_arg);
 
 /*
+ * The same for a job worker: connected as the role of its task, with pinned settings.
+ */
+extern void angles_worker_enter_job(Datum main_arg);
+
+/*
  * Returns true, once, when an apply worker shall look at angles.inbox. Asks for that: from the sync
  * worker, after the commit of what is to be seen there, or from a leaving apply worker.
  */
@@ -143,7 +148,7 @@ typedef void (*AnglesRowFunction) (const char *json, void *arg);
 extern void angles_request(const char *task, const char *args, AnglesRowFunction row, void *arg);
 
 /*
- * A run that the bridge handed to the sync worker: one row of angles.runs, with or without a person
+ * A run that the bridge handed to a worker: one row of angles.runs, with or without a person
  * who waits for it.
  */
 typedef struct AnglesCall AnglesCall;
@@ -180,6 +185,12 @@ extern void angles_call_row(AnglesCall *call, const char *json);
  */
 extern void angles_call_pass(AnglesCall *call, const char *json);
 
+/* Whether somebody waits for the answer. */
+extern bool angles_call_is_waited_for(AnglesCall *call);
+
+/* Shows a text to the one who waits, if any, as a NOTICE. Never waits. */
+extern void angles_call_notice(AnglesCall *call, const char *text);
+
 /* Sends on what waits to be sent. Returns whether the one who waits has room for more. */
 extern bool angles_call_has_room(AnglesCall *call);
 
@@ -196,6 +207,15 @@ extern bool angles_call_finish(AnglesCall *call, const char *state, const char *
 							   int sqlerrcode, const char *message, const char *detail,
 							   const char *hint);
 extern void angles_call_reply(AnglesCall *call);
+
+/*
+ * What a job worker does for a task: outside of a transaction, and it leaves none open. It raises
+ * an error when it fails; busy and lack of resources are tried again where nobody waits.
+ */
+typedef void (*AnglesJobFunction) (AnglesCall *call);
+
+/* Names the function for a task. From _PG_init; "task" is kept. */
+extern void angles_job_register(const char *task, AnglesJobFunction function);
 
 /* ---- sessions that wait for the sync worker ---- */
 

@@ -10,7 +10,7 @@ use File::Path 'make_path';
 use File::Temp;
 
 # How many scenarios each letter has; the letters' subjects are in test/README.md.
-my %scenarios = (A => 13, B => 11, C => 12, D => 8, E => 8, F => 9, G => 3, H => 6, I => 4, J => 8, K => 4);
+my %scenarios = (A => 13, B => 11, C => 12, D => 8, E => 8, F => 9, G => 3, H => 6, I => 4, J => 8, K => 4, L => 49);
 
 my $tests = qr{^test/(?:t|soak|sql|specs|pgtap|notion|bench)/.*\.(?:pl|sql|spec|mjs)$};
 
@@ -52,9 +52,9 @@ sub scenarios_of
 		for my $line ($tree->lines($file))
 		{
 			$number++;
-			while ($line =~ /(?:^|["'`#*\/(-])\s*((?:[A-K]\d{1,2}(?:,\s*|\s+and\s+))*[A-K]\d{1,2}):(?=\s)/g)
+			while ($line =~ /(?:^|["'`#*\/(-])\s*((?:[A-L]\d{1,2}(?:,\s*|\s+and\s+))*[A-L]\d{1,2}):(?=\s)/g)
 			{
-				for my $id ($1 =~ /([A-K]\d{1,2})/g)
+				for my $id ($1 =~ /([A-L]\d{1,2})/g)
 				{
 					my ($letter, $n) = $id =~ /(.)(\d+)/;
 					if ($n < 1 || $n > $scenarios{$letter}) { $found->($file, $number, "there is no scenario $id") if $found; }

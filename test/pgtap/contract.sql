@@ -111,8 +111,9 @@ $$, 'every function in C comes from the library of this extension');
 SELECT set_eq($$
   SELECT rolname::text, rolcanlogin, rolsuper FROM pg_catalog.pg_roles WHERE rolname ~ '^angles_'
 $$, $$ VALUES ('angles_admin', false, false), ('angles_operator', false, false), ('angles_viewer', false, false),
-  ('angles_webhook', false, false) $$,
-  'four roles, none of which can log in or is superuser');
+  ('angles_webhook', false, false),
+         ('angles_backup', current_setting('server_version_num')::int < 170000, false) $$,
+  'the roles: none is superuser, and none can log in but the one that a worker must be able to connect as');
 
 SELECT is_empty($$
   SELECT identity, proparallel FROM func WHERE provolatile = 'v' AND proparallel = 's'
