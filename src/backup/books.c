@@ -7,6 +7,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
 #include "core/clock.h"
@@ -60,7 +61,8 @@ note_job(void *arg)
 	values[0] = Int64GetDatum(angles_call_run_id(run->call));
 	values[1] = CStringGetTextDatum(run->hex);
 	values[2] = CStringGetTextDatum(run->branch);
-	values[3] = CStringGetTextDatum(run->manifest);
+	values[3] = CStringGetTextDatum(pg_any_to_server(run->manifest, strlen(run->manifest),
+													 PG_UTF8));
 	values[4] = BoolGetDatum(run->equal);
 	values[5] = Int64GetDatum(chunks.written);
 	values[6] = Int64GetDatum(chunks.reused);

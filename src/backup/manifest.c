@@ -83,23 +83,23 @@ static const char restore[] =
 	"# The rows of a table: of the files that the sums name and no others.\n"
 	"rows() {\n"
 	"  for bucket in $(folders \"$1/SHA256SUMS\"); do\n"
-	"    (cd \"$1/$bucket\" && names SHA256SUMS | xargs cat)\n"
+	"    (cd \"$1/$bucket\" && names SHA256SUMS | xargs cat) || return 1\n"
 	"  done\n"
 	"}\n"
 	"\n"
 	"script() {\n"
-	"  cat settings.sql\n"
-	"  sed '/^#/d' order.txt | while read -r table; do\n"
-	"    cat \"$table/load.sql\"\n"
-	"    rows \"$table\"\n"
-	"    printf '\\\\.\\n'\n"
+	"  cat settings.sql || return 1\n"
+	"  for table in $(sed '/^#/d' order.txt); do\n"
+	"    { cat \"$table/load.sql\" && rows \"$table\" && printf '\\\\.\\n'; } || return 1\n"
 	"  done\n"
 	"  cat sequences.sql\n"
 	"}\n"
 	"\n"
 	"check . || { echo 'restore.sh: this is not what was written' >&2; exit 1; }\n"
 	"[ \"${1:-}\" != --check ] || exit 0\n"
-	"script | psql -X -q -1 -v ON_ERROR_STOP=1 -f - \"$@\" > /dev/null\n";
+	"# what cannot be read must not end as a transaction that went well\n"
+	"{ script || printf '\\n\\\\.\\nSELECT 1/0;\\n'; } |\n"
+	"  psql -X -q -1 -v ON_ERROR_STOP=1 -f - \"$@\" > /dev/null\n";
 
 static void append_key(StringInfo out, const char *name, const char *text);
 static void append_tables(StringInfo out, const BackupFacts *facts);

@@ -59,7 +59,9 @@ static void answer(BackupRun *run);
 static char *remark(BackupRun *run);
 static void print_card(BackupRun *run);
 static char *repository_path(void);
-static char *database_name(void);
+static char *branch_name(BackupRun *run);
+static void begin(MemoryContext cxt);
+static void end(MemoryContext cxt);
 
 void
 angles_backup_install(void)
@@ -78,7 +80,10 @@ backup_task(AnglesCall *call)
 	run->started_us = run->told_us = angles_clock_mono_us();
 	run->facts.chunk_target = (uint32) angles_guc_backup_chunk_size * 1024;
 	angles_snapshot_check_role();
+	begin(run->cxt);
 	read_args(run, angles_call_args(call));
+	run->branch = branch_name(run);
+	end(run->cxt);
 	take_lock(run);
 	run->key = angles_key_open();
 	open_repository(run);
@@ -165,8 +170,6 @@ open_repository(BackupRun *run)
 {
 	MemoryContextSwitchTo(run->cxt);
 	run->repo = angles_git_open(repository_path(), true);
-	run->branch = psprintf("refs/heads/angles/%s/%s", angles_scope_file_name(database_name()),
-						   run->named == NIL ? "all" : "chosen");
 	run->has_parent = angles_git_ref_read(run->repo, run->branch, &run->parent);
 	if (!run->has_parent)
 		return;
@@ -203,16 +206,26 @@ repository_path(void)
 }
 
 static char *
-database_name(void)
+branch_name(BackupRun *run)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-	char	   *name;
+	return psprintf("refs/heads/angles/%s/%s",
+					angles_scope_file_name(get_database_name(MyDatabaseId)),
+					run->named == NIL ? "all" : "chosen");
+}
 
+/* A transaction for what needs one, such as converting text; what it makes stays in "cxt". */
+static void
+begin(MemoryContext cxt)
+{
 	StartTransactionCommand();
-	name = MemoryContextStrdup(cxt, get_database_name(MyDatabaseId));
+	MemoryContextSwitchTo(cxt);
+}
+
+static void
+end(MemoryContext cxt)
+{
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(cxt);
-	return name;
 }
 
 /* ---- writing ---- */
@@ -259,6 +272,7 @@ write_commit(BackupRun *run)
 	angles_txn_begin("angles: backup: writing");
 	MemoryContextSwitchTo(run->cxt);
 	run->manifest = angles_manifest_json(&run->facts, run->key);
+	spec.message = commit_message(run);
 	angles_txn_commit();
 	MemoryContextSwitchTo(run->cxt);
 	angles_tree_loose_file(run->tree, "angles.json", run->manifest, strlen(run->manifest));
@@ -277,7 +291,6 @@ write_commit(BackupRun *run)
 	spec.author.email = AUTHOR_EMAIL;
 	spec.author.when = timestamptz_to_time_t(run->facts.moment.at);
 	spec.committer = spec.author;
-	spec.message = commit_message(run);
 	angles_git_pack_commit(run->pack, &spec, &run->commit);
 	angles_git_hex(&run->commit, run->hex);
 	ANGLES_KILL_POINT("backup_before_pack");
@@ -381,14 +394,21 @@ print_card(BackupRun *run)
 static void
 verify_task(AnglesCall *call)
 {
-	Jsonb	   *args = angles_json_parse(angles_call_args(call), strlen(angles_call_args(call)),
-										 &(char *) {NULL});
-	char	   *name = args ? angles_json_get_text(&args->root, "commit") : NULL;
+	const char *text = angles_call_args(call);
+	char	   *problem;
+	Jsonb	   *args;
+	char	   *name;
 	GitRepo    *repo = angles_git_open(repository_path(), false);
 	GitOid		commit;
 	BackupVerified *verified;
 	StringInfoData row;
+	MemoryContext cxt = CurrentMemoryContext;
 
+	begin(cxt);
+	text = angles_json_to_utf8(text);
+	args = angles_json_parse(text, strlen(text), &problem);
+	name = args ? angles_json_get_text(&args->root, "commit") : NULL;
+	end(cxt);
 	if (name == NULL || !angles_git_parse_hex(name, &commit))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

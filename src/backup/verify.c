@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
@@ -54,9 +55,15 @@ angles_verify(GitRepo *repo, const GitOid *commit, const GitOid *than)
 	Jsonb	   *manifest;
 	char	   *problem;
 	char	   *sums;
+	MemoryContext cxt = CurrentMemoryContext;
 
 	check_manifest(&verify, commit);
+	/* names in it are converted to the encoding of the server, which takes a transaction */
+	StartTransactionCommand();
+	MemoryContextSwitchTo(cxt);
 	manifest = angles_json_parse(verify.found.manifest, strlen(verify.found.manifest), &problem);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cxt);
 	if (manifest == NULL)
 		damaged("angles.json", "it is no JSON");
 	sums = angles_json_get_text(&manifest->root, "sums");

@@ -3,7 +3,10 @@
 use strict;
 use warnings;
 
+use IPC::Run ();
 use Test::More;
+
+use PostgreSQL::Test::Utils;
 
 use AnglesTest;
 use BackupTest;
@@ -86,6 +89,46 @@ line; DROP TABLE plain; --", mood) SELECT E'\\\\N\t' || i, NULLIF('x' || i, 'x7'
 	unlike($paths, qr{(?:^|/)con\.}m, 'L26: none is called like a device');
 	is(scalar(grep { grep { length > 200 } split m{/} } split /\n/, $paths), 0, 'L26: none is too long');
 	like($paths, qr{data/public\.parts_a/.*data/public\.parts_rest/}s, 'L21: partitions are kept one by one');
+}
+
+# other encodings: UTF-8 in the repository, but for bytes that nobody knows the meaning of
+for my $case ([ 'latin1', 'LATIN1', q{convert_from('\xe4f65c'::bytea, 'LATIN1')}, "\xc3\xa4\xc3\xb6\\\\", 'UTF8' ],
+	[ 'sqlascii', 'SQL_ASCII', q{convert_from('\xfffe5c'::bytea, 'SQL_ASCII')}, "\xff\xfe\\\\", 'SQL_ASCII' ])
+{
+	my ($db, $encoding, $value, $text, $client) = @$case;
+	my $column = $encoding eq 'LATIN1' ? q{U&"gr\00f6\00dfe"} : q{"gr"};
+	$node->sql("CREATE DATABASE $db TEMPLATE template0 ENCODING '$encoding' LC_COLLATE 'C' LC_CTYPE 'C'");
+	$node->sql("CREATE EXTENSION angles; CREATE TABLE t ($column text PRIMARY KEY); INSERT INTO t SELECT $value", $db);
+	backup(undef, undef, $db);
+	my ($file) = git_in($db, 'ls-tree', '-r', '--name-only', 'HEAD', 'data/') =~ /^(.*\.copy)$/m;
+	is(git_in($db, 'show', "HEAD:$file"), $text, "L25: $encoding: the text in the repository");
+	like(git_in($db, 'show', 'HEAD:settings.sql'), qr/SET client_encoding = '$client'/, "L25: $encoding: which says what it is");
+	$node->sql("CREATE DATABASE ${db}_again TEMPLATE template0 ENCODING '$encoding' LC_COLLATE 'C' LC_CTYPE 'C'");
+	$node->sql("CREATE TABLE t ($column text PRIMARY KEY)", "${db}_again");
+	my $dir = $node->basedir . "/$db";
+	my $out = '';
+	local $ENV{HOME} = $node->basedir;
+	system('git', 'clone', '-q', 'file://' . repository($db), $dir) == 0 or die;
+	ok(IPC::Run::run([ "$dir/restore.sh", '-h', $node->host, '-p', $node->port, '-d', "${db}_again" ], '<', \undef, '>&', \$out), "L25: $encoding: restored") or diag($out);
+	is($node->sql("SELECT count(*) FROM t WHERE t::text::bytea = (SELECT ROW($value)::text::bytea)", "${db}_again"), 1, "L25: $encoding: as it was");
+}
+
+# a file that cannot be read while it is loaded: nothing is loaded
+{
+	my $dir = clone();
+	my $out = '';
+	$node->sql('CREATE DATABASE torn');
+	$node->sql('CREATE TABLE plain (id int PRIMARY KEY, title text, at timestamptz)', 'torn');
+	my $script = slurp_file("$dir/restore.sh");
+	$script =~ s/^check \. .*$/rm "\$(ls data\/public.plain\/*\/*.copy | tail -1)"/m or die;
+	open(my $fh, '>', "$dir/torn.sh") or die $!;
+	print $fh $script;
+	close $fh;
+	open($fh, '>', "$dir/order.txt") or die $!;
+	print $fh "data/public.plain\n";
+	close $fh;
+	ok(!IPC::Run::run([ 'sh', "$dir/torn.sh", '-h', $node->host, '-p', $node->port, '-d', 'torn' ], '<', \undef, '>&', \$out), 'L47: a file that cannot be read ends the restore');
+	is($node->sql('SELECT count(*) FROM plain', 'torn'), 0, 'L47: with nothing loaded');
 }
 
 done_testing();
