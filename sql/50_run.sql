@@ -172,3 +172,15 @@ GRANT EXECUTE ON FUNCTION angles.link(regclass, text, text, text, jsonb, name, n
 	angles.create_backup_key(text), angles.make_backup_key(text), angles.note_backup_key(text, text, text),
 	angles.key_saved(text) TO angles_admin;
 GRANT EXECUTE ON FUNCTION angles.notion_webhook(bytea, text) TO angles_webhook;
+GRANT EXECUTE ON FUNCTION angles.schema_of(regclass[]), angles.schema_rows(oid[]), angles.schema_files(oid[]),
+	angles.ddl_scope(oid[]), angles.ddl_denied(text), angles.ddl_one_line(text), angles.ddl_order(oid[]), angles.ddl_statements(oid[]),
+	angles.ddl_around(oid[], oid[]), angles.ddl_comments(oid, oid, text), angles.ddl_rights(oid, oid, text),
+	angles.ddl_grants(text, aclitem[], aclitem[], oid, text), angles.ddl_graph(oid[]), angles.ddl_problem(oid, oid, text),
+	angles.ddl_table_of(oid, oid, text), angles.ddl_parts(oid, oid), angles.ddl_needs(oid, oid), angles.ddl_kind(oid, oid),
+	angles.ddl_is_member(oid, oid), angles.ddl_policy(oid), angles.ddl_statistics(oid), angles.ddl_rule(oid), angles.ddl_trigger(oid),
+	angles.ddl_index(oid), angles.ddl_constraint(oid), angles.ddl_table_after(oid), angles.ddl_table_finish(oid),
+	angles.ddl_table(oid, oid[]), angles.ddl_column(pg_catalog.pg_attribute, oid[]), angles.ddl_inherits(oid), angles.ddl_default(oid),
+	angles.ddl_default_is_plain(oid), angles.ddl_setval(oid), angles.ddl_sequence(oid), angles.ddl_sequence_options(oid),
+	angles.ddl_function(oid), angles.ddl_type(oid), angles.ddl_collation(oid), angles.ddl_extension(oid),
+	angles.ddl_options(text[], text), angles.ddl_collate(oid, oid), angles.ddl_role(oid), angles.ddl_object(oid, oid),
+	angles.ddl_relation(oid), angles.ddl_schema_name(oid, name) TO angles_admin;
