@@ -1,7 +1,7 @@
 /*
  * 46_ddl.sql
  *		The definition of one object as SQL, one function for each kind, from the catalogs and
- *		PostgreSQL's own pg_get_*def(). What belongs together, and in which order, says 48_schema.sql.
+ *		PostgreSQL's own pg_get_*def(). What belongs together, and in which order, says 49_schema.sql.
  *
  * All of these are called with the settings of angles.schema_of(): nothing is visible but pg_catalog, so
  * every other name comes with its schema, and no setting of a session changes a byte. Columns that

@@ -1,5 +1,5 @@
 /*
- * 48_schema.sql
+ * 49_schema.sql
  *		The schema of some tables as SQL scripts: what a backup keeps beside the rows, and what a person
  *		may look at with angles.schema_of().
  *
