@@ -28,6 +28,7 @@
 #include "core/txn.h"
 #include "backup/copytext.h"
 #include "backup/run.h"
+#include "backup/schema.h"
 
 /* Tables that come while others are being locked: so often all is begun anew. */
 #define ATTEMPTS 5
@@ -210,6 +211,7 @@ read_tables(BackupRun *run)
 		facts->rows += count->rows;
 		facts->bytes += count->bytes;
 	}
+	angles_schema_add(run->tree, facts->scope);
 	run->order = angles_scope_order(facts->scope);
 	run->sequences = angles_scope_sequences(facts->scope);
 }

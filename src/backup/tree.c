@@ -28,6 +28,8 @@ struct BackupTree
 	Folder		root;
 	Folder		data;
 	Folder		config;
+	Folder		schema;
+	Folder		definitions;	/* in it */
 	Folder		table;
 	Folder		bucket;
 	const char *top;			/* of the present table */
@@ -36,6 +38,8 @@ struct BackupTree
 	BackupTreeStats stats;
 };
 
+static void add_text(BackupTree *tree, Folder *folder, const char *name, int mode,
+					 const char *text);
 static void folder_begin(Folder *folder);
 static void folder_add(Folder *folder, const char *name, int mode, const GitOid *id);
 static void add_sum(Folder *folder, const char *hex, const char *path, const char *name);
@@ -62,6 +66,8 @@ angles_tree_begin(GitPack *pack)
 	folder_begin(&tree->root);
 	folder_begin(&tree->data);
 	folder_begin(&tree->config);
+	folder_begin(&tree->schema);
+	folder_begin(&tree->definitions);
 	folder_begin(&tree->table);
 	folder_begin(&tree->bucket);
 	return tree;
@@ -131,13 +137,7 @@ close_bucket(BackupTree *tree)
 void
 angles_tree_table_file(BackupTree *tree, const char *name, const char *text)
 {
-	char		hex[ANGLES_SHA256_HEX];
-	GitOid		id;
-
-	angles_git_pack_blob(tree->pack, text, strlen(text), &id);
-	angles_sha256_hex(text, strlen(text), hex);
-	folder_add(&tree->table, name, ANGLES_GIT_MODE_FILE, &id);
-	add_sum(&tree->table, hex, "", name);
+	add_text(tree, &tree->table, name, ANGLES_GIT_MODE_FILE, text);
 }
 
 void
@@ -152,18 +152,38 @@ angles_tree_table_end(BackupTree *tree, char sums[ANGLES_SHA256_HEX])
 	add_sum(&tree->root, sums, psprintf("%s/%s/", tree->top, tree->folder), "SHA256SUMS");
 }
 
+/* ---- definitions ---- */
+
+void
+angles_tree_schema(BackupTree *tree, bool table, const char *name, const char *text)
+{
+	add_text(tree, table ? &tree->definitions : &tree->schema, name, ANGLES_GIT_MODE_FILE, text);
+}
+
+void
+angles_tree_schema_end(BackupTree *tree)
+{
+	char		hex[ANGLES_SHA256_HEX];
+	GitOid		id;
+
+	if (tree->definitions.n > 0)
+	{
+		id = close_folder(tree, &tree->definitions, hex);
+		folder_add(&tree->schema, "tables", ANGLES_GIT_MODE_TREE, &id);
+		add_sum(&tree->schema, hex, "tables/", "SHA256SUMS");
+	}
+	id = close_folder(tree, &tree->schema, hex);
+	folder_add(&tree->root, "schema", ANGLES_GIT_MODE_TREE, &id);
+	add_sum(&tree->root, hex, "schema/", "SHA256SUMS");
+}
+
 /* ---- the root ---- */
 
 void
 angles_tree_file(BackupTree *tree, const char *name, const char *text, bool program)
 {
-	char		hex[ANGLES_SHA256_HEX];
-	GitOid		id;
-
-	angles_git_pack_blob(tree->pack, text, strlen(text), &id);
-	angles_sha256_hex(text, strlen(text), hex);
-	folder_add(&tree->root, name, program ? ANGLES_GIT_MODE_PROGRAM : ANGLES_GIT_MODE_FILE, &id);
-	add_sum(&tree->root, hex, "", name);
+	add_text(tree, &tree->root, name, program ? ANGLES_GIT_MODE_PROGRAM : ANGLES_GIT_MODE_FILE,
+			 text);
 }
 
 void
@@ -207,6 +227,19 @@ angles_tree_stats(BackupTree *tree)
 }
 
 /* ---- folders ---- */
+
+/* Writes a file, and its sum. */
+static void
+add_text(BackupTree *tree, Folder *folder, const char *name, int mode, const char *text)
+{
+	char		hex[ANGLES_SHA256_HEX];
+	GitOid		id;
+
+	angles_git_pack_blob(tree->pack, text, strlen(text), &id);
+	angles_sha256_hex(text, strlen(text), hex);
+	folder_add(folder, name, mode, &id);
+	add_sum(folder, hex, "", name);
+}
 
 static void
 folder_begin(Folder *folder)

@@ -28,6 +28,13 @@ extern void angles_sha256_hex(const void *data, Size len, char hex[ANGLES_SHA256
 extern BackupTree *angles_tree_begin(GitPack *pack);
 
 /*
+ * Adds a file to folder schema, or to schema/tables ("table"), with its sum. All of them come
+ * before angles_tree_schema_end().
+ */
+extern void angles_tree_schema(BackupTree *tree, bool table, const char *name, const char *text);
+extern void angles_tree_schema_end(BackupTree *tree);
+
+/*
  * Begins a table in folder "top" ("data" or "config"). Then its chunks in order (the first begins
  * its first bucket), its files, and the end, which sets *sums to SHA-256 of its SHA256SUMS.
  */

@@ -106,6 +106,18 @@ sub restores
 		ok(IPC::Run::run([ "$dir/restore.sh", '-d', $db ], '<', \undef, '>&', \$out), "$id: restore.sh loads it") or diag($out);
 	}
 	is(contents($db), contents('postgres'), "$id: all rows are the same");
+
+	# and from the backup alone
+	$node->sql("CREATE DATABASE ${db}_new");
+	{
+		local $ENV{PGHOST} = $node->host;
+		local $ENV{PGPORT} = $node->port;
+		$out = '';
+		ok(IPC::Run::run([ "$dir/restore.sh", '--create', '-d', "${db}_new" ], '<', \undef, '>&', \$out), "$id: restore.sh --create makes the tables, too") or diag($out);
+		IPC::Run::run([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', "${db}_new", '-f', "$dir/schema/040-rights.sql" ], '<', \undef, '>&', \$out)
+			or fail("$id: the rights") && diag($out);
+	}
+	is(contents("${db}_new"), contents('postgres'), "$id: and all rows are the same");
 	return $db;
 }
 

@@ -90,7 +90,7 @@ $node->fails_with("SELECT angles.verify_backup('$unsigned->{commit}')", 'NG405',
 	$node->fails_with("SELECT angles.verify_backup('$two')", 'NG405', qr{data/public\.t/[^ ]*SHA256SUMS}, 'L30: with its sum, too: the sum of that is named');
 	my ($table) = $bucket =~ m{^(.*)/};
 	$sums->($table, 'load.sql */SHA256SUMS');
-	$sums->($work, '.gitattributes README.md order.txt restore.sh sequences.sql settings.sql angles.pub data/*/SHA256SUMS config/*/SHA256SUMS');
+	$sums->($work, '.gitattributes README.md order.txt restore.sh sequences.sql settings.sql angles.pub schema/SHA256SUMS data/*/SHA256SUMS config/*/SHA256SUMS');
 	my $three = $commit->('three');
 	$node->fails_with("SELECT angles.verify_backup('$three')", 'NG405', qr{: SHA256SUMS: it has another sum}, 'L30: with all sums: angles.json says another one');
 	my $root = (split / /, `sha256sum '$work/SHA256SUMS'`)[0];
