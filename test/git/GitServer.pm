@@ -48,7 +48,7 @@ sub start_git_server
 	  or BAIL_OUT("no certificates: see $log.certs");
 	append_to_file("$top/htpasswd", "x-access-token:{PLAIN}$token\n");
 	append_to_file("$top/nginx.conf", $self->_nginx_conf);
-	AnglesTest::spawn($log, '/usr/sbin/fcgiwrap', '-c', '4', '-s', "unix:$top/fcgi.sock");
+	AnglesTest::spawn($log, '/usr/sbin/fcgiwrap', '-c', '48', '-s', "unix:$top/fcgi.sock");
 	wait_for(sub { -S "$top/fcgi.sock" }, 'fcgiwrap listens') or BAIL_OUT("no fcgiwrap: see $log");
 	AnglesTest::spawn($log, '/usr/sbin/nginx', '-p', $top, '-c', "$top/nginx.conf", '-g', 'daemon off;');
 	wait_for(sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{plain}) },

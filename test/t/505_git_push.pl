@@ -58,7 +58,7 @@ sub is_push
 sub try_push
 {
 	my ($url, $updates, %opt) = @_;
-	return push_row($node, $opt{repo} // $local, $url, $updates, %opt);
+	return push_row($node, $opt{repo} // $local, $url, $updates, idle_ms => 20_000, %opt);
 }
 
 subtest 'the usual' => sub {
