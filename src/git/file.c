@@ -24,6 +24,7 @@
 
 #define BUFFER_BYTES (64 * 1024)
 
+static bool lock_new(int fd, const char *path);
 static void on_context_reset(void *arg);
 static void write_all(GitFile *file, const char *data, size_t len, int64 offset);
 
@@ -40,27 +41,49 @@ angles_git_file_create(const char *folder)
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &file->on_reset);
 
 	/* the count is for names of a process that died and whose pid is in use again */
-	for (;;)
+	while (file->path == NULL)
 	{
 		char	   *path = psprintf("%s/%s%d_%u", folder, TEMP_PREFIX, MyProcPid, ++count);
 
+		CHECK_FOR_INTERRUPTS();
 		file->fd = angles_git_fd_open(path, O_RDWR | O_CREAT | O_EXCL);
-		if (file->fd >= 0)
-		{
-			file->path = path;
-			break;
-		}
-		if (errno != EEXIST)
+		if (file->fd < 0 && errno != EEXIST)
 			ereport(ERROR,
 					(errcode_for_file_access(),
 					 errmsg("could not create file \"%s\": %m", path)));
-		pfree(path);
+		if (file->fd >= 0 && lock_new(file->fd, path))
+			file->path = path;
+		else
+			pfree(path);
 	}
-	if (flock(file->fd, LOCK_EX | LOCK_NB) < 0)
+	return file;
+}
+
+/*
+ * Between its making and its locking a file looks as if its maker had died: then somebody who cleans
+ * up has it locked, or has removed it. False: it is closed, and another one is to be made.
+ */
+static bool
+lock_new(int fd, const char *path)
+{
+	struct stat st;
+
+	errno = 0;
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && st.st_nlink > 0)
+		return true;
+	if (errno != 0 && errno != EWOULDBLOCK)
+	{
+		int			saved = errno;
+
+		unlink(path);
+		angles_git_fd_close(fd);
+		errno = saved;
 		ereport(ERROR,
 				(errcode_for_file_access(),
-				 errmsg("could not lock file \"%s\": %m", file->path)));
-	return file;
+				 errmsg("could not lock file \"%s\": %m", path)));
+	}
+	angles_git_fd_close(fd);
+	return false;
 }
 
 static void
@@ -212,15 +235,18 @@ angles_git_fd_read(int fd, void *into, size_t len, int64 offset)
 	return true;
 }
 
-bool
-angles_git_is_abandoned(const char *path)
+int
+angles_git_lock_abandoned(const char *path)
 {
 	int			fd = angles_git_fd_open(path, O_RDONLY);
-	bool		free;
 
-	if (fd < 0)
-		return false;
-	free = flock(fd, LOCK_EX | LOCK_NB) == 0;
-	angles_git_fd_close(fd);
-	return free;
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
+	{
+		int			saved = errno;
+
+		angles_git_fd_close(fd);
+		errno = saved;
+		fd = -1;
+	}
+	return fd;
 }

@@ -111,8 +111,11 @@ extern void angles_git_fd_close(int fd); /* takes back what angles_git_fd_open()
 /* Reads exactly len bytes. Returns false with errno, 0 for a file that is too short. */
 extern bool angles_git_fd_read(int fd, void *into, size_t len, int64 offset);
 
-/* True when no living process has this file or folder locked. */
-extern bool angles_git_is_abandoned(const char *path);
+/*
+ * Opens and locks a file or folder that no living process has locked; -1 when one has. Who removes
+ * it does so before he closes this descriptor (angles_git_fd_close).
+ */
+extern int	angles_git_lock_abandoned(const char *path);
 
 /* ---------- lock.c ---------- */
 

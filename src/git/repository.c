@@ -39,9 +39,11 @@ static GitRepo *new_repo(const char *path);
 static void on_context_reset(void *arg);
 static void check_owner(const char *path);
 static void create(const char *path);
+static int	make_locked_folder(const char *path);
 static void write_config(git_repository *made, const char *path);
 static void clean_creations(const char *path);
-static bool is_ours_to_clean(const char *folder, const char *name);
+static void clean_pack_file(const char *folder, const char *name);
+static bool is_orphan(const char *path);
 static void raise_open(const char *path) pg_attribute_noreturn();
 
 void
@@ -209,15 +211,7 @@ create(const char *path)
 	git_repository_init_options options;
 	int			fd;
 
-	if (MakePGDirectory(temp) < 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not create folder \"%s\": %m", temp)));
-	fd = angles_git_fd_open(temp, O_RDONLY);
-	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not lock folder \"%s\": %m", temp)));
+	fd = make_locked_folder(temp);
 	git_repository_init_options_init(&options, GIT_REPOSITORY_INIT_OPTIONS_VERSION);
 	options.flags = GIT_REPOSITORY_INIT_BARE | GIT_REPOSITORY_INIT_NO_REINIT;
 	options.mode = GIT_REPOSITORY_INIT_SHARED_UMASK;
@@ -256,6 +250,34 @@ create(const char *path)
 		fsync_fname(parent[0] != '\0' ? parent : ".", true);
 	}
 	pfree(temp);
+}
+
+/*
+ * Returns the descriptor that locks the new folder. Somebody who cleans up may take it for a dead
+ * process's between its making and its locking.
+ */
+static int
+make_locked_folder(const char *path)
+{
+	for (;;)
+	{
+		int			fd;
+
+		CHECK_FOR_INTERRUPTS();
+		if (MakePGDirectory(path) < 0 && errno != EEXIST)
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not create folder \"%s\": %m", path)));
+		fd = angles_git_lock_abandoned(path);
+		if (fd >= 0 && access(path, F_OK) == 0)
+			return fd;
+		if (fd >= 0)
+			angles_git_fd_close(fd);
+		else if (errno != EWOULDBLOCK && errno != ENOENT)
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not lock folder \"%s\": %m", path)));
+	}
 }
 
 /* What people's own git must know when they look at the repository. */
@@ -314,14 +336,18 @@ clean_creations(const char *path)
 	while ((entry = ReadDir(dir, parent)) != NULL)
 	{
 		char	   *left;
+		int			fd;
 
 		if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0)
 			continue;
 		left = psprintf("%s/%s", parent, entry->d_name);
-		if (angles_git_is_abandoned(left) && !rmtree(left, true))
+		fd = angles_git_lock_abandoned(left);
+		if (fd >= 0 && !rmtree(left, true))
 			ereport(WARNING,
 					(errcode_for_file_access(),
 					 errmsg("could not remove folder \"%s\"", left)));
+		if (fd >= 0)
+			angles_git_fd_close(fd);
 		pfree(left);
 	}
 	FreeDir(dir);
@@ -340,48 +366,53 @@ angles_git_clean_packs(const char *repo_path)
 		return;
 	/* ReadDir() raises the error of AllocateDir() */
 	while ((entry = ReadDir(dir, folder)) != NULL)
-	{
-		char	   *path;
-
-		if (!is_ours_to_clean(folder, entry->d_name))
-			continue;
-		path = psprintf("%s/%s", folder, entry->d_name);
-		if (unlink(path) < 0 && errno != ENOENT)
-			ereport(WARNING,
-					(errcode_for_file_access(),
-					 errmsg("could not remove file \"%s\": %m", path)));
-		else
-			ereport(LOG,
-					(errmsg("removed \"%s\", left by a process that died", path)));
-		pfree(path);
-	}
+		clean_pack_file(folder, entry->d_name);
 	FreeDir(dir);
 	pfree(folder);
 }
 
-/* True for temporary files of dead processes, and for packs that never got their index. */
-static bool
-is_ours_to_clean(const char *folder, const char *name)
+/* Removes a temporary file of a dead process, or a pack that never got its index. */
+static void
+clean_pack_file(const char *folder, const char *name)
 {
 	size_t		len = strlen(name);
-	char	   *path = psprintf("%s/%s", folder, name);
-	bool		result = false;
-	struct stat st;
+	bool		is_temp = strncmp(name, TEMP_PREFIX, strlen(TEMP_PREFIX)) == 0;
+	char	   *path;
+	int			fd;
 
-	if (strncmp(name, TEMP_PREFIX, strlen(TEMP_PREFIX)) == 0)
-		result = angles_git_is_abandoned(path);
-	else if (len > 5 && strcmp(name + len - 5, ".pack") == 0)
+	if (!is_temp && (len <= 5 || strcmp(name + len - 5, ".pack") != 0))
+		return;
+	path = psprintf("%s/%s", folder, name);
+	if (is_temp || is_orphan(path))
 	{
-		char	   *index = psprintf("%s/%.*s.idx", folder, (int) len - 5, name);
-
-		result = access(index, F_OK) < 0 && errno == ENOENT && stat(path, &st) == 0 &&
-			timestamptz_to_time_t(angles_clock_now()) - st.st_mtime > ORPHAN_AGE_S &&
-			angles_git_is_abandoned(path) &&
-		/* not there a moment ago; still not there now that the pack is known to be idle */
-			access(index, F_OK) < 0;
-		pfree(index);
+		fd = angles_git_lock_abandoned(path);
+		/* looked at again now that nobody can be between the two names */
+		if (fd >= 0 && (is_temp || is_orphan(path)))
+		{
+			if (unlink(path) < 0)
+				ereport(WARNING,
+						(errcode_for_file_access(),
+						 errmsg("could not remove file \"%s\": %m", path)));
+			else
+				ereport(LOG,
+						(errmsg("removed \"%s\", left by a process that died", path)));
+		}
+		if (fd >= 0)
+			angles_git_fd_close(fd);
 	}
 	pfree(path);
+}
+
+/* True for a pack without an index that is too old to be in the making. */
+static bool
+is_orphan(const char *path)
+{
+	char	   *index = psprintf("%.*s.idx", (int) strlen(path) - 5, path);
+	struct stat st;
+	bool		result = access(index, F_OK) < 0 && errno == ENOENT && stat(path, &st) == 0 &&
+		timestamptz_to_time_t(angles_clock_now()) - st.st_mtime > ORPHAN_AGE_S;
+
+	pfree(index);
 	return result;
 }
 
