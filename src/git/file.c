@@ -60,8 +60,8 @@ angles_git_file_create(const char *folder)
 }
 
 /*
- * Between its making and its locking a file looks as if its maker had died: then somebody who cleans
- * up has it locked, or has removed it. False: it is closed, and another one is to be made.
+ * Between its making and its locking a file looks as if its maker had died: then somebody who
+ * cleans up has it locked, or has removed it. False: it is closed, and another is to be made.
  */
 static bool
 lock_new(int fd, const char *path)

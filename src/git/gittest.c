@@ -55,7 +55,7 @@ static bool on_entry(void *arg, const char *path, int mode, const GitOid *id);
 static int	compare_files(const void *a, const void *b);
 static char *parse(const char *kind, const char *data, size_t len);
 
-/* commit(path, ref, names text[], contents bytea[], parent, level, message, at): the commit's id. */
+/* commit(path, ref, names text[], contents bytea[], parent, level, message, at): its id. */
 Datum
 angles_git_test_commit(PG_FUNCTION_ARGS)
 {

@@ -142,7 +142,7 @@ extern void angles_git_clean_locks(const char *repo_path);
 typedef struct OidTable OidTable;
 extern OidTable *angles_oid_table(void);	/* an empty one */
 
-/* Adds an id. Returns its number (0, 1, 2, ... in the order of arrival); *is_new: it was not there. */
+/* Adds an id. Returns its number (0, 1, 2, ... as they arrive); *is_new: it was not there. */
 extern int64 angles_oid_add(OidTable *table, const GitOid *id, bool *is_new);
 
 /* Returns the number of an id, -1 when it is not there. */
@@ -217,8 +217,8 @@ extern int	angles_git_entry_header(unsigned char *into, int type, uint64 size);
 extern char *angles_git_read_any(GitRepo *repo, const GitOid *id, GitType *type, size_t *len);
 
 /*
- * Take an object's bytes apart. NULL when they are malformed, with the reason. Names of a tree point
- * into "data".
+ * Take an object's bytes apart. NULL when they are malformed, with the reason. Names of a tree
+ * point into "data".
  */
 extern GitTree *angles_git_parse_tree(const char *data, size_t len, const char **problem);
 extern GitCommit *angles_git_parse_commit(const char *data, size_t len, const char **problem);

@@ -5,8 +5,8 @@
  *
  * libgit2 and git take a ref by making "REF.lock" and leave it behind when they die; nothing in it
  * tells whether its maker lives. So the ref's name is noted, on disk, in a file that the kernel
- * keeps locked while we live. Whoever finds that file unlocked with a name in it knows that the lock
- * file of that ref has no owner. Lock files of others are never touched.
+ * keeps locked while we live. Whoever finds that file unlocked with a name in it knows that the
+ * lock file of that ref has no owner. Lock files of others are never touched.
  */
 #include "postgres.h"
 

@@ -1,11 +1,11 @@
 /*
  * pack.c
- *		Writes packs: every object deflated once and streamed into a temporary file that becomes part
- *		of the repository as a whole or not at all (gitformat-pack, version 2).
+ *		Writes packs: every object deflated once and streamed into a temporary file that becomes
+ *		part of the repository as a whole or not at all (gitformat-pack, version 2).
  *
- * The number of objects stands at the begin of a pack and its checksum covers it, so the file is read
- * once more at the end. That pass also compares every object's bytes with the checksum taken when
- * they were made: what did not reach the file is found before anything is said to be done.
+ * The number of objects stands at the begin of a pack and its checksum covers it, so the file is
+ * read once more at the end. That pass also compares every object's bytes with the checksum taken
+ * when they were made: what did not reach the file is found before anything is said to be done.
  */
 #include "postgres.h"
 
@@ -153,12 +153,16 @@ compare_tree_entries(const void *a, const void *b)
 
 	if (result != 0)
 		return result;
-	left_next = left->name[len] ? left->name[len] : left->mode == ANGLES_GIT_MODE_TREE ? '/' : 0;
-	right_next = right->name[len] ? right->name[len] : right->mode == ANGLES_GIT_MODE_TREE ? '/' : 0;
+	left_next = left->name[len];
+	right_next = right->name[len];
+	if (left_next == '\0' && left->mode == ANGLES_GIT_MODE_TREE)
+		left_next = '/';
+	if (right_next == '\0' && right->mode == ANGLES_GIT_MODE_TREE)
+		right_next = '/';
 	return (int) left_next - (int) right_next;
 }
 
-/* Refuses what git fsck --strict would. A file and a folder of one name stand apart, so: a table. */
+/* Refuses what git fsck --strict would. */
 static void
 check_tree(const GitTreeEntry *entries, int n)
 {
@@ -290,7 +294,7 @@ put_object(GitPack *pack, GitType type, const void *data, size_t len, GitOid *ou
 		pack->entries = repalloc_huge(pack->entries, 2 * pack->room * sizeof(PackEntry));
 		pack->room *= 2;
 	}
-	/* the id is added when all is written: an error in between leaves the pack without use anyway */
+	/* the id is added when all is written: after an error in between the pack is of no use */
 	entry = &pack->entries[angles_oid_count(pack->ids)];
 	entry->id = *out;
 	entry->offset = pack->file->written;

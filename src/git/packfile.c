@@ -1,13 +1,13 @@
 /*
  * packfile.c
- *		Where objects lie in the packs of a repository, so that a push can copy their deflated bytes.
- *		libgit2 does not tell.
+ *		Where objects lie in the packs of a repository, so that a push can copy their deflated
+ *		bytes. libgit2 does not tell.
  *
  * Reads indexes of version 2 into memory when a push begins; packs stay open until the repository
  * is closed.
  *
- * And whether libgit2 may see them at all: it maps indexes into memory and believes them (1.5.1 ends
- * the process with a segmentation fault on one that is all ones). So each is hashed when a
+ * And whether libgit2 may see them at all: it maps indexes into memory and believes them (1.5.1
+ * ends the process with a segmentation fault on one that is all ones). So each is hashed when a
  * repository is opened, and one that does not have its own checksum is an error that names it.
  */
 #include "postgres.h"
@@ -302,7 +302,8 @@ load_index(PackFile *file, const char *path)
 
 	if (fd < 0)
 		return false;
-	if (fstat(fd, &st) == 0 && st.st_size >= INDEX_HEADER_BYTES + FANOUT_BYTES + 2 * CHECKSUM_BYTES &&
+	if (fstat(fd, &st) == 0 &&
+		st.st_size >= INDEX_HEADER_BYTES + FANOUT_BYTES + 2 * CHECKSUM_BYTES &&
 		st.st_size / 24 <= MOST_OBJECTS)
 	{
 		file->index_size = st.st_size;

@@ -1,9 +1,9 @@
 /*
  * plan.c
  *		See plan.h. New commits by libgit2's walk; of their trees what the trees at the edge, where
- *		the remote's history begins, do not hold. Objects that stand whole in a pack of ours are sent
- *		as they lie there, deflated once for all time; others (loose, or deltas after somebody ran
- *		git gc) are deflated again into a temporary file.
+ *		the remote's history begins, do not hold. Objects that stand whole in a pack of ours are
+ *		sent as they lie there, deflated once for all time; others (loose, or deltas after somebody
+ *		ran git gc) are deflated again into a temporary file.
  *
  * An object that the remote holds in an older snapshot only, and in none of its newest, is sent
  * once more: to know better would mean to read its whole history before each push.

@@ -1,7 +1,7 @@
 /*
  * push.c
- *		What every push does, whatever the way: check what is asked for, compare it with the remote's
- *		refs, and judge by the refs as they are afterwards. Runs in background workers.
+ *		What every push does, whatever the way: check what is asked for, compare it with the
+ *		remote's refs, and judge by the refs as they are afterwards. Runs in background workers.
  *
  *		refs ──▶ compare ──▶ nothing to do: OK │ lease lost │ not a fast-forward
  *		            └──▶ send ──▶ refs again ──▶ judge: OK only when they are ours

@@ -1,8 +1,8 @@
 /*
  * pushfile.c
  *		Pushes into a bare repository in a folder of this machine, or of one that is mounted here,
- *		without starting a program: the pack is written beside the others as pack.c does it, the refs
- *		are moved by compare-and-swap.
+ *		without starting a program: the pack is written beside the others as pack.c does it, the
+ *		refs are moved by compare-and-swap.
  *
  * Hooks of that repository are not run. Several refs are moved one after the other: a crash in
  * between leaves the first ones moved, and the next push finds them so.

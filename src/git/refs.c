@@ -225,7 +225,7 @@ raise_ref(GitRepo *repo, const char *what, const char *name)
 			(errcode(ERRCODE_ANGLES_GIT),
 			 errmsg("could not %s the ref \"%s\" of the Git repository \"%s\"", what, name,
 					repo->path),
-			 errdetail("libgit2 says: %s", reason),
-			 errhint("When the file \"%s/%s\" is damaged, remove it; the next backup makes it anew.",
-					 repo->path, name)));
+			 errdetail("The words of libgit2: %s.", reason),
+			 errhint("When the file \"%s/%s\" is damaged, remove it; the next backup makes it "
+					 "anew.", repo->path, name)));
 }

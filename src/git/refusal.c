@@ -52,18 +52,18 @@ static const CodeWords codes[] = {
 	{"rejected", "the server refused the push",
 	"See what the server said.", false},
 	{"unpack", "the server could not take the objects",
-		"See what the server said: often its disk is full or its copy damaged. The local repository "
-	"is checked by angles.verify_backup().", true},
+		"See what the server said: often its disk is full or its copy damaged. The local "
+	"repository is checked by angles.verify_backup().", true},
 	{"auth", "the server does not accept the token",
-		"Make a new token that may read and write the contents of this repository, and put it where "
-	"angles.github_token_file or the named secret says.", false},
+		"Make a new token that may read and write the contents of this repository, and put it "
+	"where angles.github_token_file or the named secret says.", false},
 	{"forbidden", "the token may not push to this repository",
 	"Give the token the right to read and write contents (\"Contents: read and write\").", false},
 	{"read_only", "the repository is archived and can only be read",
 	"Take it out of the archive in its settings, or set another address.", false},
 	{"not_found", "there is no such repository, or the token cannot see it",
-		"Check the address, and that the token was made for this repository: GitHub answers 404 for "
-	"what a token cannot see.", false},
+		"Check the address, and that the token was made for this repository: GitHub answers 404 "
+	"for what a token cannot see.", false},
 	{"too_large", "the push is larger than the server accepts",
 		"Raise the limit of the web server (nginx: client_max_body_size), or back up fewer tables "
 	"at a time.", false},

@@ -176,7 +176,7 @@ raise_open(const char *path)
 	ereport(ERROR,
 			(errcode(ERRCODE_ANGLES_GIT),
 			 errmsg("could not open the Git repository \"%s\"", path),
-			 errdetail("libgit2 says: %s", angles_git_last_problem()),
+			 errdetail("The words of libgit2: %s.", angles_git_last_problem()),
 			 errhint("Move the folder away: the next backup makes a new one.")));
 }
 
@@ -222,7 +222,7 @@ create(const char *path)
 		ereport(ERROR,
 				(errcode(ERRCODE_ANGLES_GIT),
 				 errmsg("could not create the Git repository \"%s\"", path),
-				 errdetail("libgit2 says: %s", angles_git_last_problem())));
+				 errdetail("The words of libgit2: %s.", angles_git_last_problem())));
 	}
 	write_config(made, path);
 	git_repository_free(made);
@@ -244,10 +244,10 @@ create(const char *path)
 	angles_git_fd_close(fd);
 	if (enableFsync)
 	{
-		char	   *parent = pstrdup(path);
+		char	   *parent = path[0] == '/' ? pstrdup(path) : psprintf("./%s", path);
 
 		get_parent_directory(parent);
-		fsync_fname(parent[0] != '\0' ? parent : ".", true);
+		fsync_fname(parent, true);
 	}
 	pfree(temp);
 }
@@ -301,7 +301,7 @@ write_config(git_repository *made, const char *path)
 		ereport(ERROR,
 				(errcode(ERRCODE_ANGLES_GIT),
 				 errmsg("could not write the settings of the Git repository \"%s\"", path),
-				 errdetail("libgit2 says: %s", angles_git_last_problem())));
+				 errdetail("The words of libgit2: %s.", angles_git_last_problem())));
 	}
 	for (int i = 0; enableFsync && i < (int) lengthof(synced); i++)
 	{
@@ -319,15 +319,13 @@ write_config(git_repository *made, const char *path)
 static void
 clean_creations(const char *path)
 {
-	char	   *parent = pstrdup(path);
+	char	   *parent = path[0] == '/' ? pstrdup(path) : psprintf("./%s", path);
 	const char *base = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
 	char	   *prefix = psprintf("%s.%s", base, TEMP_PREFIX);
 	DIR		   *dir;
 	struct dirent *entry;
 
 	get_parent_directory(parent);
-	if (parent[0] == '\0')
-		strcpy(parent, ".");	/* lint: c-forbidden: "parent" had at least one byte */
 	dir = AllocateDir(parent);
 	if (dir == NULL)
 		ereport(ERROR,
@@ -352,7 +350,6 @@ clean_creations(const char *path)
 	}
 	FreeDir(dir);
 	pfree(prefix);
-	pfree(parent);
 }
 
 void
@@ -439,5 +436,5 @@ angles_git_raise(const char *what)
 	ereport(ERROR,
 			(errcode(ERRCODE_ANGLES_GIT),
 			 errmsg("%s", what),
-			 errdetail("libgit2 says: %s", angles_git_last_problem())));
+			 errdetail("The words of libgit2: %s.", angles_git_last_problem())));
 }

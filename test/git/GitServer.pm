@@ -23,6 +23,9 @@ my $dir = Cwd::abs_path(File::Basename::dirname(__FILE__));
 my $token = 'tok_0123456789abcdef';
 my $n_proxies = 0;
 
+# Those that hold a hung request are of no use until it is over.
+my $n_backends = 40;
+
 # Returns the programs that are not installed here, '' when all are.
 sub missing_programs
 {
@@ -48,8 +51,12 @@ sub start_git_server
 	  or BAIL_OUT("no certificates: see $log.certs");
 	append_to_file("$top/htpasswd", "x-access-token:{PLAIN}$token\n");
 	append_to_file("$top/nginx.conf", $self->_nginx_conf);
-	AnglesTest::spawn($log, '/usr/sbin/fcgiwrap', '-c', '48', '-s', "unix:$top/fcgi.sock");
-	wait_for(sub { -S "$top/fcgi.sock" }, 'fcgiwrap listens') or BAIL_OUT("no fcgiwrap: see $log");
+	# git http-backend turns in a circle for ever when its client has gone in mid-request
+	append_to_file("$top/backend.sh", "#!/bin/sh\nulimit -t 2\nexec /usr/lib/git-core/git-http-backend\n");
+	chmod 0755, "$top/backend.sh" or die "could not make $top/backend.sh a program: $!";
+	# not one that forks: those would outlive the test
+	AnglesTest::spawn($log, '/usr/sbin/fcgiwrap', '-s', "unix:$top/fcgi$_.sock") for 1 .. $n_backends;
+	wait_for(sub { -S "$top/fcgi$_.sock" }, 'fcgiwrap listens') or BAIL_OUT("no fcgiwrap: see $log") for 1 .. $n_backends;
 	AnglesTest::spawn($log, '/usr/sbin/nginx', '-p', $top, '-c', "$top/nginx.conf", '-g', 'daemon off;');
 	wait_for(sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{plain}) },
 		'nginx listens') or BAIL_OUT("no nginx: see $log");
@@ -61,11 +68,12 @@ sub _nginx_conf
 	my ($self) = @_;
 	my $top = $self->{run};
 	my $temp = join('', map { "\t${_}_temp_path $top/tmp/$_;\n" } qw(client_body proxy fastcgi uwsgi scgi));
+	my $backends = join('', map { "\t\tserver unix:$top/fcgi$_.sock max_fails=0;\n" } 1 .. $n_backends);
 	my $backend = <<"CONF";
 			auth_basic "git";
 			auth_basic_user_file $top/htpasswd;
 			include /etc/nginx/fastcgi_params;
-			fastcgi_param SCRIPT_FILENAME /usr/lib/git-core/git-http-backend;
+			fastcgi_param SCRIPT_FILENAME $top/backend.sh;
 			fastcgi_param GIT_PROJECT_ROOT $top/repos;
 			fastcgi_param GIT_HTTP_EXPORT_ALL "";
 			fastcgi_param GIT_CONFIG_NOSYSTEM 1;
@@ -75,7 +83,7 @@ sub _nginx_conf
 			fastcgi_request_buffering off;
 			fastcgi_buffering off;
 			fastcgi_read_timeout 300s;
-			fastcgi_pass unix:$top/fcgi.sock;
+			fastcgi_pass backends;
 CONF
 	return <<"CONF";
 worker_processes 1;
@@ -86,6 +94,9 @@ http {
 $temp	access_log $top/access.log;
 	client_max_body_size 0;
 	keepalive_timeout 30s;
+	upstream backends {
+		least_conn;
+$backends	}
 	server {
 		listen 127.0.0.1:$self->{plain};
 		listen 127.0.0.1:$self->{tls} ssl http2;

@@ -102,11 +102,11 @@ subtest 'exactly what the remote lacks' => sub {
 	my @lack = git_lines('-C', $repo, 'rev-list', '--objects', $c, "^$a");
 	is_push(try_push($url, [ "$main $c $a" ], repo => $repo), 'ok', 'two commits later', size => qr/^${\scalar(@lack)} objects/);
 	fsck_ok("$server->{top}/lacks.git", 'git fsck is content with the remote');
-	git_lines('-C', $repo, 'gc', '-q', '--aggressive', '--prune=now');
+	git_lines('-C', $repo, 'gc', '-q', '--prune=now');
 	my ($d) = split(/ /, $node->sql("SELECT gittest.fill('$repo', '$main', 600, 3000, 9, 2, '$c')"));
 	is_push(try_push($url, [ "$main $d $c" ], repo => $repo), 'ok', 'after git gc');
 	$server->make('deltas.git', 'transfer.unpackLimit=1');
-	git_lines('-C', $repo, 'gc', '-q', '--aggressive', '--prune=now');
+	git_lines('-C', $repo, 'gc', '-q', '--prune=now');
 	is_push(try_push($server->url('deltas.git'), [ "$main $d $zero" ], repo => $repo), 'ok', 'from deltas');
 	fsck_ok("$server->{top}/deltas.git", 'git fsck is content with that');
 	is_deeply([ glob("$repo/objects/pack/tmp_*") ], [], 'no temporary file stays');
