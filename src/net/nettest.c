@@ -31,6 +31,7 @@
 #include "net/net.h"
 
 PG_FUNCTION_INFO_V1(angles_net_test_request);
+PG_FUNCTION_INFO_V1(angles_net_test_upload);
 PG_FUNCTION_INFO_V1(angles_net_test_count_fds);
 PG_FUNCTION_INFO_V1(angles_net_test_threads_block_signals);
 PG_FUNCTION_INFO_V1(angles_net_test_leak);
@@ -130,6 +131,61 @@ static char *
 text_or_null(FunctionCallInfo fcinfo, int arg)
 {
 	return PG_ARGISNULL(arg) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(arg));
+}
+
+/* A body of one letter that ends, or fails, somewhere. */
+typedef struct TestBody
+{
+	int64		at;
+	int64		fails_at;		/* -1: never */
+	int64		ends_at;
+} TestBody;
+
+static size_t
+read_body(void *arg, char *into, size_t room)
+{
+	TestBody   *body = arg;
+	size_t		n = (size_t) Min((int64) room, body->ends_at - body->at);
+
+	if (body->fails_at >= 0 && body->at + (int64) n > body->fails_at)
+		return ANGLES_NET_ABORT;
+	memset(into, 'x', n);
+	body->at += n;
+	return n;
+}
+
+/*
+ * angles_net_test_upload(url, token, user, length, fails_at, ends_at, timeout_ms): sends a body
+ * from a source and returns "RESULT STATUS SENT LOCATION|PROBLEM|ANSWER".
+ */
+Datum
+angles_net_test_upload(PG_FUNCTION_ARGS)
+{
+	TestBody	body = {0, PG_GETARG_INT64(4), PG_GETARG_INT64(5)};
+	AnglesNetSource source = {PG_GETARG_INT64(3), read_body, &body};
+	AnglesNetRequest request = {.method = "POST",.url = text_or_null(fcinfo, 0),
+		.token = text_or_null(fcinfo, 1),.basic_user = text_or_null(fcinfo, 2),
+		.source = &source,.timeout_ms = PG_GETARG_INT32(6),.raw = true
+	};
+	AnglesNetClient *client = angles_net_open(CurrentMemoryContext, 1);
+	AnglesNetAnswer *answer;
+	int64		sent = 0;
+
+	angles_net_start(client, &request);
+	for (;;)
+	{
+		angles_net_drive(client);
+		answer = angles_net_take(client);
+		if (answer != NULL)
+			break;
+		if (angles_net_moved(client, &sent) == 0 || sent != body.at)
+			elog(ERROR, "%lld bytes are said to be sent", (long long) sent);
+		angles_wait(angles_net_fd(client), angles_net_timeout(client));
+	}
+	angles_net_close(client);
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%d %d %lld %s|%s|%s", (int) answer->result,
+											  answer->status, (long long) body.at,
+											  answer->location, answer->problem, answer->body)));
 }
 
 /* Returns how many descriptors this process has open, "inherited by exec only" with true. */

@@ -11,6 +11,11 @@ CREATE FUNCTION nettest.request(
     OUT request_id text, OUT problem text, OUT us bigint)
 RETURNS SETOF record LANGUAGE C AS '$libdir/angles', 'angles_net_test_request';
 
+CREATE FUNCTION nettest.upload(
+    url text, token text DEFAULT NULL, username text DEFAULT NULL, length bigint DEFAULT 1000,
+    fails_at bigint DEFAULT -1, ends_at bigint DEFAULT 100000000, timeout_ms integer DEFAULT 2000)
+RETURNS text LANGUAGE C AS '$libdir/angles', 'angles_net_test_upload';
+
 CREATE FUNCTION nettest.count_fds(only_inheritable boolean) RETURNS integer
 LANGUAGE C STRICT AS '$libdir/angles', 'angles_net_test_count_fds';
 

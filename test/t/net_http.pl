@@ -178,4 +178,25 @@ subtest 'many at once, over few connections' => sub {
 	cmp_ok($peer->seen->{connections}{plain} - $before, '<=', 8 + 2, 'over 8 connections');
 };
 
+subtest 'a body from a source' => sub {
+	my $upload = sub {
+		my ($url, $more) = @_;
+		return $node->sql(sprintf('SELECT nettest.upload(%s%s)', NetPeer::quoted($url), $more ? ", $more" : ''));
+	};
+	like($upload->($peer->url('/ok'), 'length => 50000'), qr/^0 200 50000 .*x{50000}/, 'arrives whole');
+	like($upload->($peer->url('/ok', 'good'), 'length => 300000'), qr/^0 200 300000 .*"version":"1\.1","length":300000/, 'over TLS, HTTP/1.1');
+	like($upload->($peer->url('/headers'), "token => 'tok', username => 'me'"), qr/Authorization: Basic bWU6dG9r"/, 'a password');
+	like($upload->($peer->url('/headers')), qr/^(?!.*Accept-Encoding)/i, 'answers as they are');
+	like($upload->($peer->url('/redirect')), qr{^0 302 \d+ http://127\.0\.0\.1:\d+/stolen\|}, 'the new address is told, and not followed');
+	like($upload->($peer->url('/ok'), 'length => 500000, fails_at => 100000'), qr/^2 0 .*body of the request could not be read/, 'one that fails');
+	like($upload->($peer->url('/ok'), 'length => 500000, ends_at => 100000'), qr/^2 0 .*body of the request could not be read/, 'one that ends too early');
+	like($upload->($peer->url('/blackhole'), 'timeout_ms => 300'), qr/^2 0 .*timed out/i, 'its own time limit');
+	like($upload->($peer->url('/ok', 'closed')), qr/^1 0 0 /, 'nobody listens');
+	for my $user ("a:b", "a\nb")
+	{
+		$node->fails_with(sprintf('SELECT nettest.upload(%s, %s, %s)', map { NetPeer::quoted($_) } $peer->url('/ok'), 'tok', $user),
+			'NG007', qr/its user/, 'a user name that would forge a header');
+	}
+};
+
 done_testing();
