@@ -68,11 +68,13 @@ CREATE TABLE angles.link_columns (
 	ref_relid		regclass,
 	ref_attnames	name[],
 	conflict		text,
+	additive		boolean NOT NULL DEFAULT false,
 	problem			text,
 	notion_problem	text,
 	PRIMARY KEY (link_id, property_name)
 );
 COMMENT ON TABLE angles.link_columns IS 'which column stands for which property; attnum 0 is the row''s key';
+COMMENT ON COLUMN angles.link_columns.additive IS 'what both sides add to the number is added up';
 COMMENT ON COLUMN angles.link_columns.notion_problem IS 'what a person did to the property: the column is paused until it is as it was, or the link is altered';
 SELECT pg_catalog.pg_extension_config_dump('angles.link_columns', '');
 

@@ -118,6 +118,15 @@ extern Jsonb *angles_codec_parse(const char *canon);
  */
 extern char *angles_codec_set(char **texts, int n);
 
+/*
+ * Returns the canonical form of a decimal; the decimal as it is where no double gives back its
+ * digits, which angles_codec_canon_local() then calls a problem.
+ */
+extern char *angles_codec_sum(const char *decimal);
+
+/* Whether a column of this SQL type, as this property, holds whole or decimal numbers exactly. */
+extern bool angles_codec_adds(const AnglesColumn *column);
+
 /* Returns an option's name in the one case in which Notion compares them. */
 extern char *angles_codec_fold(const char *label);
 

@@ -122,6 +122,24 @@ canon_number(Oid type, Datum value, char **problem)
 	return *problem ? NULL : angles_codec_number(number);
 }
 
+char *
+angles_codec_sum(const char *decimal)
+{
+	double		number = strtod(decimal, NULL);
+
+	return isinf(number) || !survives_a_double(decimal, number) ? pstrdup(decimal)
+		: angles_codec_number(number);
+}
+
+bool
+angles_codec_adds(const AnglesColumn *column)
+{
+	Oid			type = getBaseType(column->typid);
+
+	return column->type == ANGLES_PROP_NUMBER &&
+		(type == INT2OID || type == INT4OID || type == INT8OID || type == NUMERICOID);
+}
+
 /* Whether the double gives back the very decimal: all of 15 digits do, of 16 and 17 some. */
 static bool
 survives_a_double(const char *text, double number)

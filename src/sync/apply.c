@@ -215,7 +215,7 @@ pick_job(void *arg)
 							  "  FOR UPDATE OF i SKIP LOCKED)"
 							  " SELECT i.link_id, i.page_id::text, i.remote, i.edited_at,"
 							  " i.edited_by, i.attempts, p.key, p.base, p.base_local, p.held,"
-							  " q.changed_at, i.decided, i.kind"
+							  " q.changed_at, i.decided, i.kind, q.sending"
 							  " FROM i JOIN angles.pages p"
 							  "  ON p.link_id = i.link_id AND p.page_id = i.page_id"
 							  " LEFT JOIN angles.queue_entries q"
@@ -305,6 +305,8 @@ take_change(Change *change, uint64 row)
 	datum = SPI_getbinval(tuple, desc, 12, &isnull);
 	change->decided = isnull ? NULL : DatumGetJsonbPCopy(datum);
 	change->kind = change_kind(angles_spi_text(row, 13, cxt));
+	datum = SPI_getbinval(tuple, desc, 14, &isnull);
+	change->entry.sending = isnull ? NULL : DatumGetJsonbPCopy(datum);
 }
 
 static ChangeKind
@@ -445,6 +447,11 @@ write_audit(Change *change)
 	angles_json_append_string(&detail, change->new_key ? change->new_key : change->entry.key);
 	appendStringInfoString(&detail, ",\"columns\":");
 	angles_json_append_string(&detail, change->columns.data);
+	if (change->added.len > 0)
+	{
+		appendStringInfoString(&detail, ",\"added\":");
+		angles_json_append_string(&detail, change->added.data);
+	}
 	appendStringInfoString(&detail, ",\"page\":");
 	angles_json_append_string(&detail, change->page_id);
 	appendStringInfoString(&detail, ",\"edited_by\":");

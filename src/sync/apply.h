@@ -66,6 +66,7 @@ typedef struct Change
 	StringInfoData left;		/* ... of what the columns cannot hold */
 	char	   *problem;		/* why, for people */
 	StringInfoData columns;		/* names of the columns that were written, for the audit trail */
+	StringInfoData added;		/* ... of those to which both sides had added */
 	List	   *conflicts;		/* of Conflict * */
 	List	   *settled;		/* of char *: property ids whose open conflict is over */
 	bool		written;		/* the row was updated */

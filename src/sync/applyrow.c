@@ -145,6 +145,7 @@ clear(Change *change)
 	initStringInfo(&change->held);
 	initStringInfo(&change->left);
 	initStringInfo(&change->columns);
+	initStringInfo(&change->added);
 	change->not_reached = change->busy = change->written = change->to_send = false;
 	change->absent = change->waits = change->row_is_gone = false;
 	change->is_copy = change->inserting = change->merged = false;
@@ -329,6 +330,9 @@ merge_property(Change *change, int i, RowUpdate *update)
 		return;
 	}
 	set_field(&field, change, i, remote);
+	/* what was in doubt once stays so while it waits for a person */
+	field.in_doubt = held != NULL || angles_claim_was_sent(change->entry.sending,
+														   column->c.property_id, NULL);
 	field.policy = angles_merge_policy(policy);
 	merged = angles_merge_field(&field);
 	/* who changes what only the server computes, or the key, gets the row's value back */
@@ -342,6 +346,8 @@ merge_property(Change *change, int i, RowUpdate *update)
 							 merged.value ? angles_codec_parse(merged.value) : remote, remote,
 							 update))
 		return;
+	if (field.is_sum && merged.outcome == MERGE_JOIN)
+		appendStringInfo(&change->added, "%s%s", change->added.len ? ", " : "", column->c.name);
 	if (held != NULL && merged.outcome != MERGE_HOLD)
 	{
 		change->settled = lappend(change->settled, column->c.property_id);
@@ -352,7 +358,9 @@ merge_property(Change *change, int i, RowUpdate *update)
 	else if (merged.outcome != MERGE_SAME)
 		angles_apply_note_base(change, column, remote);
 	if (merged.conflict)
-		note_conflict(change, &field, column, policy,
+		note_conflict(change, &field, column,
+					  field.is_sum && field.in_doubt && merged.outcome == MERGE_HOLD
+					  ? "additive" : policy,
 					  merged.outcome == MERGE_HOLD ? NULL
 					  : merged.outcome == MERGE_KEEP ? "postgres" : "notion");
 	if (merged.outcome == MERGE_KEEP || merged.outcome == MERGE_JOIN)
@@ -390,6 +398,7 @@ set_field(MergeField *field, Change *change, int i, Jsonb *remote)
 
 	MemSet(field, 0, sizeof(*field));
 	field->is_set = column->c.type == ANGLES_PROP_MULTI_SELECT;
+	field->is_sum = column->additive && column->writable;
 	field->base = angles_json_member(change->entry.base, column->c.property_id);
 	field->base_local = angles_json_member(change->entry.base_local, column->c.property_id);
 	field->local = angles_codec_parse(change->entry.local[i]);

@@ -57,6 +57,7 @@ static void plan_entry(Engine *engine, Marks *marks, Link *link, Entry *entry, A
 static bool not_there_yet(const Entry *entry);
 static bool may_trash(LinkCounts *counts, Link *link);
 static void make_write(Engine *engine, Marks *marks, Link *link, Entry *entry, RowPlan *plan);
+static bool sum_in_doubt(const Link *link, const Entry *entry, const RowPlan *plan);
 static void read_first(Action *action, const Entry *entry);
 static void add_lookup(Engine *engine, Marks *marks, Link *link, Entry *entry, Action **lookup);
 static void finish_lookup(Engine *engine, Link *link, Action **lookup);
@@ -386,7 +387,9 @@ make_write(Engine *engine, Marks *marks, Link *link, Entry *entry, RowPlan *plan
 		action->request = angles_notion_patch_page(entry->page_id, plan->n, properties);
 	else
 		action->request = angles_notion_trash_page(entry->page_id, kind == ACTION_TRASH);
-	if (kind == ACTION_PATCH && link->inbound && (link->strict || plan->comes_back))
+	action->was_in_doubt = entry->sending != NULL;
+	if (kind == ACTION_PATCH && link->inbound &&
+		(link->strict || plan->comes_back || sum_in_doubt(link, entry, plan)))
 		read_first(action, entry);
 	if (kind == ACTION_TRASH && link->inbound && !entry->approved)
 		action->base = DatumGetJsonbPCopy(JsonbPGetDatum(entry->base));
@@ -398,6 +401,24 @@ make_write(Engine *engine, Marks *marks, Link *link, Entry *entry, RowPlan *plan
 	if (kind == ACTION_PATCH && plan->comes_back)
 		angles_rows_add(&marks->back, entry->link_id, entry->key);
 	angles_action_ready(engine, action);
+}
+
+/*
+ * Whether a number to which both sides add may have been written already: what a person has added
+ * to it since would be lost under a second write.
+ */
+static bool
+sum_in_doubt(const Link *link, const Entry *entry, const RowPlan *plan)
+{
+	for (int i = 0; i < plan->n; i++)
+	{
+		const SyncColumn *column = &link->columns[plan->columns[i]];
+
+		if (column->additive &&
+			angles_claim_was_sent(entry->sending, column->c.property_id, NULL))
+			return true;
+	}
+	return false;
 }
 
 /* The page is read, and the write follows when nobody changed it since both sides agreed. */

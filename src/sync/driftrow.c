@@ -358,6 +358,7 @@ field_fate(const DriftRow *row, const SyncColumn *column, bool here, bool there,
 		inbound_fate(row, column, line);
 		if (here && line->remark == NULL)
 			line->remark = column->c.type == ANGLES_PROP_MULTI_SELECT ? "both changes are merged"
+				: column->additive && column->writable ? "both changes are added up"
 				: psprintf("policy \"%s\" decides", !column->writable ? "postgres"
 						   : column->conflict ? column->conflict : row->link->conflict);
 	}

@@ -193,6 +193,7 @@ typedef struct Action
 	Jsonb	   *base;			/* ... since both agreed on this; TRASH: the same */
 	Jsonb	   *held;
 	Jsonb	   *sending;		/* ... but for what may be of this server's making */
+	bool		was_in_doubt;	/* something may have reached Notion before this was planned */
 	char	   *property_id;	/* TARGET: of the relation that is empty now */
 	int			priority;
 	int			attempts;

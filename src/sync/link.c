@@ -617,8 +617,8 @@ write_columns(int32 link_id, const LinkMap *map)
 {
 	ListCell   *lc;
 	List	   *names = NIL;
-	Oid			types[11] = {INT4OID, INT2OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID,
-	TEXTARRAYOID, OIDOID, TEXTARRAYOID, TEXTOID};
+	Oid			types[12] = {INT4OID, INT2OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID,
+	TEXTARRAYOID, OIDOID, TEXTARRAYOID, TEXTOID, BOOLOID};
 
 	run_sql("UPDATE angles.links SET push_total = (SELECT GREATEST(c.reltuples, 0)::bigint"
 			" FROM pg_class c WHERE c.oid = relid), attrelid = relid, attnames = ARRAY(SELECT"
@@ -637,8 +637,8 @@ write_columns(int32 link_id, const LinkMap *map)
 	foreach(lc, map->rows)
 	{
 		MapRow	   *row = (MapRow *) lfirst(lc);
-		Datum		values[11];
-		char		nulls[12];
+		Datum		values[12];
+		char		nulls[13];
 
 		if (!row->included)
 			continue;
@@ -657,19 +657,20 @@ write_columns(int32 link_id, const LinkMap *map)
 		values[9] = list_to_text_array(row->ref_names);
 		nulls[10] = row->conflict ? ' ' : 'n';
 		values[10] = row->conflict ? CStringGetTextDatum(row->conflict) : (Datum) 0;
+		values[11] = BoolGetDatum(row->additive);
 		run_sql("INSERT INTO angles.link_columns (link_id, attnum, attname, type_name,"
 				" property_name, property_type, is_key, options, ref_relid, ref_attnames,"
-				" conflict)"
-				" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::regclass, $10::name[], $11)"
+				" conflict, additive)"
+				" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::regclass, $10::name[], $11, $12)"
 				" ON CONFLICT (link_id, property_name) DO UPDATE SET attnum = EXCLUDED.attnum,"
 				" attname = EXCLUDED.attname, type_name = EXCLUDED.type_name,"
 				" is_key = EXCLUDED.is_key, options = EXCLUDED.options, problem = NULL,"
 				" notion_problem = NULL,"
 				" ref_relid = EXCLUDED.ref_relid, ref_attnames = EXCLUDED.ref_attnames,"
-				" conflict = EXCLUDED.conflict,"
+				" conflict = EXCLUDED.conflict, additive = EXCLUDED.additive,"
 				" property_id = CASE link_columns.property_type WHEN EXCLUDED.property_type"
 				"  THEN link_columns.property_id END, property_type = EXCLUDED.property_type",
-				11, types, values, nulls, SPI_OK_INSERT);
+				12, types, values, nulls, SPI_OK_INSERT);
 	}
 }
 

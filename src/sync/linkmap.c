@@ -48,6 +48,7 @@ static void find_key(LinkMap *map);
 static void add_columns(LinkMap *map, Jsonb *wishes);
 static void apply_wish(MapRow *row, Jsonb *wishes, bool *named);
 static void make_flag(LinkMap *map, MapRow *row, Jsonb *wishes);
+static void make_sum(MapRow *row, Jsonb *wishes, const char *computed);
 static void check_wishes(LinkMap *map, Jsonb *wishes);
 static void add_relations(LinkMap *map);
 static void add_relation(LinkMap *map, Oid target, ArrayType *from, ArrayType *to,
@@ -262,6 +263,9 @@ add_columns(LinkMap *map, Jsonb *wishes)
 		}
 		apply_wish(row, wishes, &named);
 		make_flag(map, row, wishes);
+		make_sum(row, wishes, list_member_int(map->key_attnums, att->attnum) ? "the primary key"
+				 : att->attgenerated != '\0' || att->attidentity == ATTRIBUTE_IDENTITY_ALWAYS
+				 ? "a generated column" : NULL);
 		if (row->included)
 			look_for_secrets(map, row, named);
 		map->rows = lappend(map->rows, row);
@@ -294,6 +298,40 @@ make_flag(LinkMap *map, MapRow *row, Jsonb *wishes)
 	map->flag_column = row->c.name;
 	row->included = false;
 	row->remark = "set when the row's page is removed in Notion";
+}
+
+/* A number to which both sides add. "computed": what no value of Notion's goes into, or NULL. */
+static void
+make_sum(MapRow *row, Jsonb *wishes, const char *computed)
+{
+	JsonbValue	wish;
+	JsonbValue	additive;
+
+	if (wishes == NULL || !angles_json_get(&wishes->root, row->c.name, &wish) ||
+		wish.type != jbvBinary || !JsonContainerIsObject(wish.val.binary.data) ||
+		!angles_json_get(wish.val.binary.data, "additive", &additive))
+		return;
+	if (additive.type != jbvBool)
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_BAD_MAPPING),
+				 errmsg("\"additive\" of column \"%s\" is neither true nor false", row->c.name),
+				 errhint("Give it as in mapping => '{\"%s\": {\"additive\": true}}'.",
+						 row->c.name)));
+	if (!additive.val.boolean)
+		return;
+	if (!row->included || computed != NULL || !angles_codec_adds(&row->c))
+		ereport(ERROR,
+				(errcode(ERRCODE_ANGLES_BAD_MAPPING),
+				 errmsg("column \"%s\" cannot be additive", row->c.name),
+				 errdetail("%s", !row->included ? "It is no property."
+						   : computed != NULL ? psprintf("It is %s.", computed)
+						   : psprintf("It is of type %s, as a property of type %s.",
+									  format_type_be(row->c.typid),
+									  angles_codec_type_name(row->c.type))),
+				 errhint("A column of type smallint, integer, bigint or numeric may be, as a "
+						 "property of type number.")));
+	row->additive = true;
+	row->remark = "what both sides add is added up";
 }
 
 static void
@@ -678,6 +716,7 @@ apply_wish_for_key(MapRow *key, Jsonb *wishes)
 	bool		named = false;
 
 	apply_wish(key, wishes, &named);
+	make_sum(key, wishes, "the primary key");
 	if (key->included && key->c.type == type)
 		return;
 	ereport(ERROR,

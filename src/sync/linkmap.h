@@ -27,6 +27,7 @@ typedef struct MapRow
 	Oid			ref_relid;		/* RELATION */
 	List	   *ref_names;		/* RELATION: columns of the foreign key */
 	char	   *conflict;		/* its own policy, NULL: the link's */
+	bool		additive;		/* what both sides add to it is added up */
 	char	   *remark;			/* for people, NULL: none */
 } MapRow;
 
@@ -51,8 +52,9 @@ extern void angles_linkmap_check_table(Oid relid);
 
 /*
  * Makes the mapping. "wishes" is the argument "mapping" of link() (NULL: none): for each column
- * null (leave it out), "property name", {"property": name, "type": type, "conflict": policy}, or
- * {"flag": true} (no property: it tells whether the row's page was removed).
+ * null (leave it out), "property name", {"property": name, "type": type, "conflict": policy,
+ * "additive": boolean}, or {"flag": true} (no property: it tells whether the row's page was
+ * removed).
  * Errors (ERRCODE_ANGLES_BAD_MAPPING) for unknown columns, unknown or impossible types, names used
  * twice. What the wishes leave open is as it was before.
  */

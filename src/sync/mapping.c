@@ -312,7 +312,7 @@ read_columns(Link *link)
 						"SELECT attnum, attname, type_name, property_id, property_name, "
 						"property_type,"
 						" is_key, options, ref_relid::oid, ref_attnames::text[], problem,"
-						" conflict, notion_problem"
+						" conflict, notion_problem, additive"
 						" FROM angles.link_columns WHERE link_id = $1"
 						" ORDER BY is_key DESC, attnum, property_name",
 						1, types, values, NULL, SPI_OK_SELECT);
@@ -352,6 +352,7 @@ fill_column(Link *link, SyncColumn *column, uint64 row)
 	column->problem = angles_spi_text(row, 11, memory);
 	column->conflict = angles_spi_text(row, 12, memory);
 	column->notion_problem = angles_spi_text(row, 13, memory);
+	column->additive = DatumGetBool(SPI_getbinval(tuple, desc, 14, &isnull));
 	if (column->problem == NULL)
 		column->problem = column->notion_problem;
 	if (column->is_key)

@@ -33,6 +33,7 @@ typedef struct SyncColumn
 	char	   *ref_data_source;	/* RELATION: its data source, NULL while it has none */
 	int			first_value;	/* 1-based column of the load query; 0 when none */
 	char	   *conflict;		/* its own policy, NULL: the link's */
+	bool		additive;		/* what both sides add to it is added up */
 	Oid			ref_relid;		/* RELATION: the table that is referenced */
 	int			n_values;		/* RELATION: columns of the foreign key, and their types */
 	Oid			key_types[INDEX_MAX_KEYS];

@@ -1,8 +1,13 @@
 /*
  * merge.c
- *		See merge.h. Sets are merged member by member; all else is one value.
+ *		See merge.h. Sets are merged member by member, changes of sums are added up; all else is one
+ *		value.
  */
 #include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
 
 #include "notion/codec.h"
 #include "sync/merge.h"
@@ -16,6 +21,8 @@ typedef struct Members
 
 static MergeResult decide(const MergeField *field);
 static char *join_sets(const MergeField *field);
+static char *add_up(const MergeField *field);
+static bool number_of(const Jsonb *value, Datum *number);
 static Members members_of(const Jsonb *set);
 static bool has_member(const Members *set, const char *text);
 
@@ -54,8 +61,21 @@ angles_merge_field(const MergeField *field)
 	if (field->base != NULL ? angles_merge_equal(field->remote, field->base)
 		: angles_merge_is_nothing(field->remote))
 		return result;
-	if (angles_merge_equal(field->local, field->remote))
+	/* two additions of the same are two; in doubt one and the same write was seen */
+	if (field->is_sum && !field->in_doubt && angles_merge_local_changed(field) &&
+		(result.value = add_up(field)) != NULL)
+		result.outcome = MERGE_JOIN;
+	else if (angles_merge_equal(field->local, field->remote))
 		result.outcome = MERGE_AGREE;
+	else if (field->is_sum && field->in_doubt)
+	{
+		/*
+		 * The page may hold this server's change already, or not: to add it could count it twice,
+		 * and either value alone could lose a change.
+		 */
+		result.outcome = MERGE_HOLD;
+		result.conflict = true;
+	}
 	else if (!angles_merge_local_changed(field))
 		result.outcome = MERGE_TAKE;
 	else if (field->is_set)
@@ -111,6 +131,44 @@ decide(const MergeField *field)
 		 (field->local_at == 0 || field->local_at >= field->remote_at));
 	result.outcome = row_wins ? MERGE_KEEP : MERGE_TAKE;
 	return result;
+}
+
+/* ---- sums ---- */
+
+/*
+ * What Notion holds now and what was added here since both agreed; NULL where one of the values is
+ * no number. In decimals, as both sides show them: binary fractions would bring in digits that
+ * nobody wrote.
+ */
+static char *
+add_up(const MergeField *field)
+{
+	Datum		before;
+	Datum		base;
+	Datum		local;
+	Datum		remote;
+	Datum		sum;
+
+	if (!number_of(field->base, &base) || !number_of(field->local, &local) ||
+		!number_of(field->remote, &remote) ||
+		!number_of(field->base_local ? field->base_local : field->base, &before))
+		return NULL;
+	sum = DirectFunctionCall2(numeric_add, remote,
+							  DirectFunctionCall2(numeric_sub, local, before));
+	return angles_codec_sum(DatumGetCString(DirectFunctionCall1(numeric_out, sum)));
+}
+
+static bool
+number_of(const Jsonb *value, Datum *number)
+{
+	JsonbValue	scalar;
+
+	if (value == NULL || !JB_ROOT_IS_SCALAR(value) ||
+		!JsonbExtractScalar(unconstify(JsonbContainer *, &value->root), &scalar) ||
+		scalar.type != jbvNumeric)
+		return false;
+	*number = NumericGetDatum(scalar.val.numeric);
+	return true;
 }
 
 /* ---- sets ---- */

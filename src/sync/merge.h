@@ -24,7 +24,7 @@ typedef enum MergeOutcome
 	MERGE_SAME,					/* Notion shows nothing new */
 	MERGE_AGREE,				/* both made the same change: it is the new base */
 	MERGE_TAKE,					/* Notion's value goes into the row */
-	MERGE_JOIN,					/* a set made of both changes goes into the row, then to Notion */
+	MERGE_JOIN,					/* a set or sum of both changes goes into the row, then to Notion */
 	MERGE_KEEP,					/* the row's value stays, and goes to Notion */
 	MERGE_HOLD					/* neither is touched until a person decides */
 } MergeOutcome;
@@ -33,6 +33,8 @@ typedef enum MergeOutcome
 typedef struct MergeField
 {
 	bool		is_set;			/* multi_select, relation of many: the members are merged */
+	bool		is_sum;			/* a number to which both sides add: the changes are added up */
+	bool		in_doubt;		/* SUM: a write of ours may have reached Notion unacknowledged */
 	const Jsonb *base;			/* what Notion held when both last agreed; NULL: never known */
 	const Jsonb *base_local;	/* what the row held then, NULL where that is the same */
 	const Jsonb *local;

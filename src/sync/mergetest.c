@@ -19,7 +19,8 @@ PG_FUNCTION_INFO_V1(angles_merge_test);
 
 /*
  * angles_merge_test(is_set, base, base_local, local, remote jsonb, policy text, local_at, remote_at
- * timestamptz): what comes of a field: (outcome text, value jsonb, conflict boolean).
+ * timestamptz, is_sum, in_doubt boolean): what comes of a field: (outcome text, value jsonb,
+ * conflict boolean).
  */
 Datum
 angles_merge_test(PG_FUNCTION_ARGS)
@@ -39,6 +40,8 @@ angles_merge_test(PG_FUNCTION_ARGS)
 	field.policy = angles_merge_policy(text_to_cstring(PG_GETARG_TEXT_PP(5)));
 	field.local_at = PG_ARGISNULL(6) ? 0 : PG_GETARG_TIMESTAMPTZ(6);
 	field.remote_at = PG_GETARG_TIMESTAMPTZ(7);
+	field.is_sum = PG_GETARG_BOOL(8);
+	field.in_doubt = PG_GETARG_BOOL(9);
 	result = angles_merge_field(&field);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "a row type is expected");

@@ -24,6 +24,7 @@ static void write_done(Engine *engine, Outcome *out);
 static void write_again(Engine *engine, Outcome *out);
 static void write_later(Engine *engine, Outcome *out);
 static void write_pages(RowSet *pages);
+static void write_unsent(Engine *engine, Outcome *out);
 static void write_looked(Engine *engine, Outcome *out);
 
 void
@@ -34,6 +35,7 @@ angles_outcome_write(Engine *engine, Outcome *out)
 	write_absent(out);
 	write_done(engine, out);
 	angles_keep_sending(engine);
+	write_unsent(engine, out);
 	write_again(engine, out);
 	write_looked(engine, out);
 	write_later(engine, out);
@@ -139,6 +141,27 @@ write_done(Engine *engine, Outcome *out)
 	angles_keep_sending(engine);
 	free_children(&out->done);
 	engine->more[0] = engine->more[1] = true;
+}
+
+/* While these carry the generation: the statements that follow take it away. */
+static void
+write_unsent(Engine *engine, Outcome *out)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[3] = {INT4ARRAYOID, TEXTARRAYOID, INT8OID};
+	Datum		values[3];
+
+	if (out->unsent.n == 0)
+		return;
+	values[0] = angles_rows_links(&out->unsent);
+	values[1] = angles_rows_keys(&out->unsent);
+	values[2] = Int64GetDatum(engine->generation);
+	angles_spi_exec(&plan,
+					"UPDATE angles.queue_entries q SET sending = NULL"
+					" FROM unnest($1, $2) AS u (link_id, key)"
+					" WHERE q.link_id = u.link_id AND q.key = u.key AND q.state = 'claimed'"
+					" AND q.generation = $3",
+					3, types, values, NULL, SPI_OK_UPDATE);
 }
 
 static void

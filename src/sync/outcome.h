@@ -18,6 +18,7 @@ typedef struct Outcome
 	RowSet		done;			/* entries whose work is finished; extras: then link, then key */
 	RowSet		again;			/* entries to plan again at once */
 	RowSet		later;			/* extras: state, next_at, class, code, message, hint */
+	RowSet		unsent;			/* entries of which surely nothing has reached Notion */
 	RowSet		looked;			/* pages that a look-up did not find; they stay in doubt */
 	RowSet		absent;			/* pages that surely do not exist: may be created again */
 	RowSet		purged;			/* pages that were in the trash and are gone from there */

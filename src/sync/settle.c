@@ -26,6 +26,7 @@ static void settle_one(Engine *engine, Outcome *out, Action *action);
 static void settle_done(Engine *engine, Outcome *out, Action *action);
 static void settle_lookup(Engine *engine, Outcome *out, Action *action);
 static void settle_failure(Engine *engine, Outcome *out, Action *action);
+static void never_sent(Outcome *out, const Action *action);
 static void adopt_page(Outcome *out, Link *link, const char *key, JsonbContainer *page);
 static void take_out_again(Engine *engine, Outcome *out, Action *trashed);
 static bool ask_before_parking(Engine *engine, Link *link, Action *action);
@@ -70,7 +71,10 @@ angles_settle(Engine *engine)
 		{
 			angles_preflight_settle(engine, action);
 			if (angles_link_find(action->link_id) != NULL)
+			{
+				never_sent(&out, action);
 				angles_rows_add(&out.again, action->link_id, action->key);
+			}
 		}
 		else if (action->kind == ACTION_CHECK)
 			angles_calls_settle_check(engine, action);
@@ -445,6 +449,8 @@ settle_failure(Engine *engine, Outcome *out, Action *action)
 	int64		delay = angles_backoff_us(action->attempts + 1, answer->retry_after_s);
 	ListCell   *lc;
 
+	if (action->replan || answer->verdict != NOTION_IN_DOUBT)
+		never_sent(out, action);
 	if (action->replan)
 	{
 		/* it never left: the row is planned anew, at once */
@@ -508,6 +514,15 @@ settle_failure(Engine *engine, Outcome *out, Action *action)
 	if (answer->verdict == NOTION_REFUSED || answer->verdict == NOTION_SCHEMA ||
 		answer->verdict == NOTION_FORBIDDEN)
 		angles_counts(engine, link->id)->parked += list_length(keys);
+}
+
+/* What was to be written has not reached Notion: unless an earlier try has, there is no doubt. */
+static void
+never_sent(Outcome *out, const Action *action)
+{
+	if ((action->kind == ACTION_PATCH || action->kind == ACTION_PREFLIGHT) &&
+		!action->was_in_doubt)
+		angles_rows_add(&out->unsent, action->link_id, action->key);
 }
 
 /* What was to be written is in the trash, or gone, or not shared any more. */
