@@ -259,7 +259,10 @@ is_news(Engine *engine, Link *link, const AnglesColumn *column, const Known *kno
 	 */
 	written = known->claimed &&
 		angles_claim_was_sent(known->sending, column->property_id, NULL);
-	return !written || take_back(engine, link->id, known->key);
+	if (!written || take_back(engine, link->id, known->key))
+		return true;
+	angles_overwrite_seen(engine, link->id, known->key, column->property_id, canon);
+	return false;
 }
 
 /*
@@ -377,6 +380,7 @@ angles_preflight(Engine *engine, Action *action)
 	if (news.changed.n > 0)
 		return false;
 	action->kind = ACTION_PATCH;
+	action->read_us = action->answer->sent_us;
 	action->request = action->write;
 	action->answer = NULL;
 	return true;

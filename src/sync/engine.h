@@ -193,6 +193,8 @@ typedef struct Action
 	Jsonb	   *base;			/* ... since both agreed on this; TRASH: the same */
 	Jsonb	   *held;
 	Jsonb	   *sending;		/* ... but for what may be of this server's making */
+	List	   *seen;			/* PATCH: what people typed there meanwhile: see overwrite.c */
+	int64		read_us;		/* ... when the page was asked for before, 0: it was not */
 	bool		was_in_doubt;	/* something may have reached Notion before this was planned */
 	char	   *property_id;	/* TARGET: of the relation that is empty now */
 	int			priority;
@@ -273,6 +275,11 @@ typedef struct LinkCounts
 	bool		unreadable;		/* the alert about it is open */
 	MarkState	mark;
 	SweepState	sweep;
+	int64		window_us;		/* from the last look at a page to the write of it, the last one */
+	int64		window_max_us;
+	int64		window_saved_us;	/* when these figures were written down last */
+	int64		lost_updates;	/* edits that were covered since then */
+	bool		window_owed;	/* there is something to write down */
 	bool		schema_flying;	/* the properties are being read */
 	bool		poll_flying;	/* a question for changes is planned or under way */
 	bool		poll_is_whole;	/* all that this pass showed was noted */

@@ -156,6 +156,24 @@ extern void angles_compare_settle_target(Engine *engine, Action *action);
  */
 extern bool angles_compare_was_edited(Link *link, JsonbContainer *page, Jsonb *base);
 
+/* ---- overwrite.c ---- */
+
+/*
+ * An answer shows what a person has typed into a property that a write under way is about to cover,
+ * or just has.
+ */
+extern void angles_overwrite_seen(Engine *engine, int32 link_id, const char *key,
+								  const char *property_id, const char *canon);
+
+/*
+ * Keeps what was seen of such values, and notes how long ago the page was read, for a PATCH that
+ * was done. Before its page is written. Needs a transaction.
+ */
+extern void angles_overwrite_settle(Engine *engine, const Link *link, const Action *action);
+
+/* Writes the figures of links down. Needs a transaction. */
+extern void angles_overwrite_save(Engine *engine);
+
 /* ---- poll.c ---- */
 
 /* Asks for changes where it is time. Needs no transaction. */

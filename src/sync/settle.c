@@ -90,6 +90,7 @@ angles_settle(Engine *engine)
 			MemSet(&out, 0, sizeof(out));
 		}
 	}
+	angles_overwrite_save(engine);
 }
 
 static void
@@ -152,6 +153,7 @@ settle_done(Engine *engine, Outcome *out, Action *action)
 		take_out_again(engine, out, action);
 		return;
 	}
+	angles_overwrite_settle(engine, link, action);
 	page_row(out, link, action, page);
 	if (action->kind == ACTION_RESTORE)
 	{
