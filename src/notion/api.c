@@ -192,6 +192,22 @@ angles_notion_get_page(const char *page_id)
 }
 
 NotionRequest *
+angles_notion_get_property(const char *page_id, const char *property_id, const char *cursor)
+{
+	StringInfoData path;
+
+	initStringInfo(&path);
+	appendStringInfo(&path, "/v1/pages/%s/properties/%s?page_size=100", page_id, property_id);
+	if (cursor != NULL)
+		appendStringInfoString(&path, "&start_cursor=");
+	/* a cursor may be any text */
+	for (; cursor != NULL && *cursor; cursor++)
+		appendStringInfo(&path, isalnum((unsigned char) *cursor) && !IS_HIGHBIT_SET(*cursor)
+						 ? "%c" : "%%%02X", (unsigned char) *cursor);
+	return make_request("GET", path.data, NULL, false);
+}
+
+NotionRequest *
 angles_notion_find_keys(const char *data_source_id, const AnglesColumn *key_column, List *keys)
 {
 	StringInfoData body;

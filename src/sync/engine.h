@@ -169,6 +169,7 @@ typedef enum ActionKind
 	ACTION_POLL,				/* of pages edited lately: see poll.c */
 	ACTION_TARGET,				/* of a page that a relation pointed to: is it there still? */
 	ACTION_SCHEMA,				/* of the data source's properties: see schema.c */
+	ACTION_REFS,				/* of a relation that a page shows in part: see refs.c */
 	ACTION_SWEEP,				/* a step in finding what is gone: see sweep.c */
 	ACTION_ME,					/* which user in Notion this connection is: see newpages.c */
 	ACTION_SETUP,				/* a step in making or reading a data source */
@@ -196,7 +197,7 @@ typedef struct Action
 	List	   *seen;			/* PATCH: what people typed there meanwhile: see overwrite.c */
 	int64		read_us;		/* ... when the page was asked for before, 0: it was not */
 	bool		was_in_doubt;	/* something may have reached Notion before this was planned */
-	char	   *property_id;	/* TARGET: of the relation that is empty now */
+	char	   *property_id;	/* TARGET: of the relation that is empty now; REFS */
 	int			priority;
 	int			attempts;
 	NotionRequest *request;
@@ -256,6 +257,16 @@ typedef struct SweepState
 	int64		seen_us;		/* when the last one began that went to its end */
 } SweepState;
 
+/* Relations of a link that pages show in part only. Only refs.c reads and writes it. */
+typedef struct RefsState
+{
+	MemoryContext context;		/* of both lists; NULL while there were none */
+	List	   *known;			/* that were read lately */
+	List	   *wanted;			/* that are to be read, or are being read: the first one */
+	bool		flying;			/* a request is under way */
+	int64		due_us;			/* no request before that */
+} RefsState;
+
 /* What the running worker has done for a link; the results of a run are differences of these. */
 typedef struct LinkCounts
 {
@@ -275,6 +286,7 @@ typedef struct LinkCounts
 	bool		unreadable;		/* the alert about it is open */
 	MarkState	mark;
 	SweepState	sweep;
+	RefsState	refs;
 	int64		window_us;		/* from the last look at a page to the write of it, the last one */
 	int64		window_max_us;
 	int64		window_saved_us;	/* when these figures were written down last */

@@ -22,6 +22,13 @@
 /* So many times it is found out why a page is not there before its row is parked. */
 #define ASK_BEFORE_PARKING 5
 
+/* So long a row is left alone whose page shows a relation in part, while the rest is read. */
+#define PART_US USECS_PER_SEC
+
+static const NotionAnswer part_answer = {
+	.message = "its page shows a relation in part; the rest is being read"
+};
+
 static void settle_one(Engine *engine, Outcome *out, Action *action);
 static void settle_done(Engine *engine, Outcome *out, Action *action);
 static void settle_lookup(Engine *engine, Outcome *out, Action *action);
@@ -65,15 +72,22 @@ angles_settle(Engine *engine)
 			angles_sweep_settle(engine, action);
 		else if (action->kind == ACTION_ME)
 			angles_new_pages_settle_me(engine, action);
+		else if (action->kind == ACTION_REFS)
+			angles_refs_settle(engine, action);
 		else if (action->kind == ACTION_TARGET)
 			angles_compare_settle_target(engine, action);
 		else if (action->kind == ACTION_PREFLIGHT && action->answer->verdict == NOTION_DONE)
 		{
-			angles_preflight_settle(engine, action);
+			bool		known = angles_preflight_settle(engine, action);
+
 			if (angles_link_find(action->link_id) != NULL)
 			{
 				never_sent(&out, action);
-				angles_rows_add(&out.again, action->link_id, action->key);
+				if (known)
+					angles_rows_add(&out.again, action->link_id, action->key);
+				else
+					later(&out, action->link_id, action->key, "retry", PART_US, "busy",
+						  &part_answer, NULL);
 			}
 		}
 		else if (action->kind == ACTION_CHECK)
