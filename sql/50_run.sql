@@ -157,4 +157,5 @@ GRANT EXECUTE ON FUNCTION angles.sync_notion(regclass[], boolean, boolean), angl
 GRANT EXECUTE ON FUNCTION angles.link(regclass, text, text, text, jsonb, name, name, text, text, text, text, interval, text, boolean),
 	angles.alter_link(regclass, jsonb, name, text, text, text, text, interval, text, boolean), angles.unlink(regclass),
 	angles.approve(regclass, text), angles.refuse(regclass, text), angles.allow_mass_delete(regclass), angles.undelete(bigint),
+	angles.report_refusals(regclass, text, boolean),
 	angles.resolve(bigint, text) TO angles_admin;

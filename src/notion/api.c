@@ -186,6 +186,18 @@ angles_notion_trash_page(const char *page_id, bool in_trash)
 }
 
 NotionRequest *
+angles_notion_comment(const char *page_id, const char *text)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfo(&body, "{\"parent\":{\"page_id\":\"%s\"},\"rich_text\":", page_id);
+	angles_codec_append_rich_text(&body, text);
+	appendStringInfoChar(&body, '}');
+	return make_request("POST", pstrdup("/v1/comments"), &body, true);
+}
+
+NotionRequest *
 angles_notion_get_page(const char *page_id)
 {
 	return make_request("GET", psprintf("/v1/pages/%s", page_id), NULL, false);

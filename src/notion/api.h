@@ -78,6 +78,8 @@ extern NotionRequest *angles_notion_patch_page(const char *page_id, int n,
 											   const NotionProperty *properties);
 /* Puts a row into the trash or takes it out; there is no other delete (reference, section 11). */
 extern NotionRequest *angles_notion_trash_page(const char *page_id, bool in_trash);
+/* Writes a comment of a plain text, not empty, to a page (reference, 8.12). */
+extern NotionRequest *angles_notion_comment(const char *page_id, const char *text);
 /* Reads a row. */
 extern NotionRequest *angles_notion_get_page(const char *page_id);
 

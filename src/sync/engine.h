@@ -169,6 +169,7 @@ typedef enum ActionKind
 	ACTION_POLL,				/* of pages edited lately: see poll.c */
 	ACTION_TARGET,				/* of a page that a relation pointed to: is it there still? */
 	ACTION_SCHEMA,				/* of the data source's properties: see schema.c */
+	ACTION_TELL,				/* a step in telling what was refused: see refusals.c */
 	ACTION_REFS,				/* of a relation that a page shows in part: see refs.c */
 	ACTION_SWEEP,				/* a step in finding what is gone: see sweep.c */
 	ACTION_ME,					/* which user in Notion this connection is: see newpages.c */
@@ -209,7 +210,8 @@ typedef struct Action
 	char	  **written_locals;
 	int32		then_link;		/* a relation was left out: come back when this row has its page */
 	char	   *then_key;
-	int			step;			/* SETUP, CHECK, MARK, SWEEP: which */
+	int			step;			/* SETUP, CHECK, MARK, SWEEP, TELL: which */
+	char	   *told;			/* TELL: the sentence */
 	int64		epoch;			/* MARK: the one that is written; SETUP: pages made since then */
 	uint64		call;			/* CHECK, LIST: which call asked for it */
 	AnglesNetAnswer *net;		/* what has come and is not read yet */
@@ -287,6 +289,9 @@ typedef struct LinkCounts
 	MarkState	mark;
 	SweepState	sweep;
 	RefsState	refs;
+	bool		telling;		/* a page is being told what was refused */
+	int			tell_failures;	/* in a row, of the property itself ... */
+	int64		tell_not_before_us;	/* ... which is not asked for before */
 	int64		window_us;		/* from the last look at a page to the write of it, the last one */
 	int64		window_max_us;
 	int64		window_saved_us;	/* when these figures were written down last */
@@ -344,6 +349,7 @@ typedef struct Engine
 	int64		some_wait_us;	/* since then */
 	bool		look;			/* look at log, queue and links at the next occasion */
 	int64		poll_due_us;	/* when a question for changes, or a listing, is due */
+	int64		tell_due_us;	/* when a page is to be told what was refused, 0: no such time */
 	char	   *bot_id;			/* the user in Notion that this connection is; NULL: not known */
 	bool		bot_asked;		/* ... a request for that is under way */
 	bool		inbox_used;		/* angles.inbox may hold something */

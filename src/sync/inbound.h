@@ -176,6 +176,14 @@ extern void angles_compare_settle_target(Engine *engine, Action *action);
  */
 extern bool angles_compare_was_edited(Link *link, JsonbContainer *page, Jsonb *base);
 
+/* ---- refusals.c ---- */
+
+/* Tells pages what the table did not take, one request of a link at a time. Needs a transaction. */
+extern void angles_refusals_step(Engine *engine);
+
+/* Notes what came of a TELL action. Needs a transaction. */
+extern void angles_refusals_settle(Engine *engine, Action *action);
+
 /* ---- refs.c ---- */
 
 /*

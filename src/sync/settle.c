@@ -72,6 +72,8 @@ angles_settle(Engine *engine)
 			angles_sweep_settle(engine, action);
 		else if (action->kind == ACTION_ME)
 			angles_new_pages_settle_me(engine, action);
+		else if (action->kind == ACTION_TELL)
+			angles_refusals_settle(engine, action);
 		else if (action->kind == ACTION_REFS)
 			angles_refs_settle(engine, action);
 		else if (action->kind == ACTION_TARGET)
