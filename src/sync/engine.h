@@ -462,6 +462,9 @@ extern void angles_resolve_relations(int n, Entry **entries);
 /* Class of an entry whose row was not found at the last look. */
 #define ENTRY_LOOKED_ONCE "absent"
 
+/* Class of an entry whose property Notion did not know. */
+#define ENTRY_SCHEMA "schema"
+
 /*
  * Takes at most so many entries that are due, of links that may send, for whose priority there is
  * room; returns how many.

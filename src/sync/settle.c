@@ -515,7 +515,7 @@ settle_failure(Engine *engine, Outcome *out, Action *action)
 				angles_schema_ask(engine, link);
 				later(out, link->id, key,
 					  action->attempts < ASK_BEFORE_PARKING ? "retry" : "parked", delay,
-					  "permanent", answer, "A property was removed or changed in Notion. Call "
+					  ENTRY_SCHEMA, answer, "A property was removed or changed in Notion. Call "
 					  "angles.alter_link(), then angles.retry().");
 				break;
 			default:
