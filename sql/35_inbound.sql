@@ -59,6 +59,7 @@ CREATE TABLE angles.removed_log (
 	restored_at		timestamptz,
 	restored_by		text
 );
+CREATE INDEX removed_log_over ON angles.removed_log (link_id, restored_at) WHERE restored_at IS NOT NULL;
 COMMENT ON TABLE angles.removed_log IS 'rows that sync has deleted, as they were; angles.undelete() brings them back';
 SELECT pg_catalog.pg_extension_config_dump('angles.removed_log', '');
 SELECT pg_catalog.pg_extension_config_dump('angles.removed_log_id_seq', '');
@@ -84,6 +85,7 @@ CREATE TABLE angles.conflict_log (
 	resolved_by		text
 );
 CREATE INDEX conflict_log_open ON angles.conflict_log (link_id, key) WHERE winner IS NULL;
+CREATE INDEX conflict_log_over ON angles.conflict_log (link_id, resolved_at) WHERE winner IS NOT NULL;
 COMMENT ON TABLE angles.conflict_log IS 'values that both sides had changed, with the one that lost';
 SELECT pg_catalog.pg_extension_config_dump('angles.conflict_log', '');
 SELECT pg_catalog.pg_extension_config_dump('angles.conflict_log_id_seq', '');

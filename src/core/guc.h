@@ -11,6 +11,7 @@
 extern int	angles_guc_apply_timeout;	/* ms */
 extern bool angles_guc_capture_replica_default;
 extern char *angles_guc_http_ca_file;
+extern int	angles_guc_history_retention;	/* min */
 extern int	angles_guc_http_connect_timeout;	/* ms */
 extern int	angles_guc_http_max_response;	/* kB */
 extern char *angles_guc_http_proxy;
