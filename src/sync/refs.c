@@ -43,6 +43,7 @@ typedef struct PagedRefs
 	TimestampTz edited;			/* the page's edit time as shown with it */
 	int64		read_us;		/* when it was read; wanted: when its first part was asked for */
 	bool		final;			/* ... after that minute was over */
+	bool		changed;		/* wanted: what is on its way is of the value before */
 	char	   *cursor;			/* wanted: where it goes on, NULL: at its begin */
 	char	  **ids;			/* wanted: so far */
 	int			n_ids;
@@ -53,6 +54,7 @@ static PagedRefs *find(List *list, const char *page_id, const char *property_id)
 static void add_ids(RefsState *refs, PagedRefs *one, JsonbContainer *results, bool *good);
 static void ends(RefsState *refs, PagedRefs *one, TimestampTz server_date);
 static void drop(RefsState *refs, PagedRefs *one);
+static void free_ids(PagedRefs *one);
 static char *fingerprint_of(const Link *link, const char *property_id);
 
 bool
@@ -88,7 +90,7 @@ angles_refs_missing(Engine *engine, const Link *link, const char *page_id,
 	{
 		/* changed while it is being read: from the begin */
 		one->cursor = NULL;
-		one->n_ids = 0;
+		one->changed = refs->flying && linitial(refs->wanted) == one;
 	}
 	one->shown = hash;
 	one->edited = edited;
@@ -112,7 +114,7 @@ angles_refs_step(Engine *engine, Link *link)
 	one = (PagedRefs *) linitial(refs->wanted);
 	if (one->cursor == NULL)
 	{
-		one->n_ids = 0;
+		free_ids(one);
 		one->read_us = angles_clock_mono_us();
 	}
 	action = angles_action_make(engine, ACTION_REFS, link->id);
@@ -146,6 +148,11 @@ angles_refs_settle(Engine *engine, Action *action)
 		: angles_clock_mono_us() + angles_poll_share_us(1, SHARE);
 	if (one == NULL || link == NULL || !angles_is_polled(link))
 		return;
+	if (one->changed)
+	{
+		one->changed = false;
+		return;
+	}
 	if (verdict != NOTION_DONE)
 	{
 		/* what may pass is tried by the next pass that shows the page; others go on */
@@ -252,12 +259,19 @@ ends(RefsState *refs, PagedRefs *one, TimestampTz server_date)
 	drop(refs, one);
 }
 
+static void
+free_ids(PagedRefs *one)
+{
+	for (int i = 0; i < one->n_ids; i++)
+		pfree(one->ids[i]);
+	one->n_ids = 0;
+}
+
 /* Takes it off what is wanted; memory of ids goes when nothing is. */
 static void
 drop(RefsState *refs, PagedRefs *one)
 {
-	for (int i = 0; i < one->n_ids; i++)
-		pfree(one->ids[i]);
+	free_ids(one);
 	if (one->ids != NULL)
 		pfree(one->ids);
 	pfree(one->page_id);

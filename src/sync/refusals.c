@@ -104,14 +104,24 @@ read_place(const Link *link, TellPlace *place)
 
 	if (angles_spi_exec(&plan,
 						"SELECT CASE WHEN property_problem IS NULL THEN property END,"
-						" property_id, property_type, comments AND comments_problem IS NULL"
-						" FROM angles.refusal_settings WHERE link_id = $1",
+						" property_id, property_type, comments AND comments_problem IS NULL,"
+						" property_problem IS NULL AND EXISTS (SELECT"
+						"  FROM angles.link_columns c WHERE c.link_id = s.link_id"
+						"  AND (lower(c.property_name) = lower(s.property)"
+						"   OR c.property_id = s.property_id))"
+						" FROM angles.refusal_settings s WHERE link_id = $1",
 						1, types, values, NULL, SPI_OK_SELECT) == 0)
 		return false;
 	place->property = angles_spi_text(0, 1, cxt);
 	place->property_id = angles_spi_text(0, 2, cxt);
 	place->property_type = angles_spi_text(0, 3, cxt);
 	place->comments = strcmp(angles_spi_text(0, 4, cxt), "t") == 0;
+	/* it was mapped since: what stands there is a user's */
+	if (strcmp(angles_spi_text(0, 5, cxt), "t") == 0)
+	{
+		give_up(link, false, psprintf("property \"%s\" belongs to a column now", place->property));
+		place->property = NULL;
+	}
 	return place->property != NULL || place->comments;
 }
 

@@ -90,6 +90,17 @@ edit(2, $relation => [ $page{'parent 7'} ]);
 $node->wait_sql('SELECT parent_id = 7 FROM child WHERE id = 2', 'F7: one page is taken', 20);
 $node->wait_sql("SELECT count(*) = 0 FROM angles.parked WHERE key = '2'", 'F7: and nothing is told of any more', 20);
 
+# changed while it is being read: never a list made of two
+{
+	$sim->faults({ method => 'GET', path => "$page{'child 2'}/properties/", nth => 2, action => 'delay', ms => 1500, when => 'before' });
+	my $since = $sim->requests;
+	edit(2, $relation => parents(230));
+	wait_for(sub { reads(2, $since) >= 1 }, 'F7: it is being read', 20);
+	edit(2, $relation => [ @{ parents(230) }[ 20 .. 224 ] ]);
+	$node->wait_sql("SELECT count(*) = 1 FROM angles.parked WHERE key = '2'", 'F7: then it is known', 30);
+	like($node->sql("SELECT message FROM angles.parked WHERE key = '2'"), qr/points to 205 pages/, 'F7: changed while it is read, it is the new one');
+}
+
 # a failure in the middle: others go on, and it is read when it can be
 {
 	$sim->faults({ method => 'GET', path => "$page{'child 4'}/properties/", after => 1, count => 4, action => '503' });

@@ -164,6 +164,19 @@ $node->fails_with("SELECT angles.report_refusals('pg_class')", 'NG101', qr/not l
 $node->sql('CREATE ROLE op LOGIN IN ROLE angles_operator');
 $node->fails_with("SET ROLE op; SELECT angles.report_refusals('t')", '42501', qr/permission/, 'K1: an operator may not');
 
+# a column that is given that property by now keeps it for itself
+{
+	$node->sql("SELECT angles.report_refusals('t', 'Later')");
+	$node->sql('ALTER TABLE t ADD COLUMN later text');
+	$node->sql(q(SELECT count(*) FROM angles.alter_link('t', mapping => '{"later": "Later"}')));
+	compared($node, 't');
+	edit(19, n => 8000);
+	$node->wait_sql("SELECT count(*) = 1 FROM angles.alerts WHERE title LIKE '%belongs to a column now' AND closed_at IS NULL", 'C7: a property that was mapped since', 20);
+	polled();
+	is($node->sql('SELECT count(later) FROM t'), 0, 'C7: is not written');
+	$node->sql("SELECT angles.report_refusals('t', 'Choice')");
+}
+
 # a session that holds the settings holds up nobody
 {
 	my $user = $node->background_psql('postgres');
