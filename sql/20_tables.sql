@@ -165,6 +165,8 @@ BEGIN
 	DELETE FROM angles.polls o USING old_links l WHERE o.link_id = l.id;
 	DELETE FROM angles.inbox i USING old_links l WHERE i.link_id = l.id;
 	DELETE FROM angles.conflict_log c USING old_links l WHERE c.link_id = l.id;
+	DELETE FROM angles.overwrites o USING old_links l WHERE o.link_id = l.id;
+	DELETE FROM angles.refusals_told t USING old_links l WHERE t.link_id = l.id;
 	RETURN NULL;
 END
 $body$;

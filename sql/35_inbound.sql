@@ -59,6 +59,7 @@ CREATE TABLE angles.removed_log (
 	restored_at		timestamptz,
 	restored_by		text
 );
+CREATE INDEX removed_log_over ON angles.removed_log (link_id, restored_at) WHERE restored_at IS NOT NULL;
 COMMENT ON TABLE angles.removed_log IS 'rows that sync has deleted, as they were; angles.undelete() brings them back';
 SELECT pg_catalog.pg_extension_config_dump('angles.removed_log', '');
 SELECT pg_catalog.pg_extension_config_dump('angles.removed_log_id_seq', '');
@@ -84,9 +85,27 @@ CREATE TABLE angles.conflict_log (
 	resolved_by		text
 );
 CREATE INDEX conflict_log_open ON angles.conflict_log (link_id, key) WHERE winner IS NULL;
+CREATE INDEX conflict_log_over ON angles.conflict_log (link_id, resolved_at) WHERE winner IS NOT NULL;
 COMMENT ON TABLE angles.conflict_log IS 'values that both sides had changed, with the one that lost';
 SELECT pg_catalog.pg_extension_config_dump('angles.conflict_log', '');
 SELECT pg_catalog.pg_extension_config_dump('angles.conflict_log_id_seq', '');
+
+CREATE TABLE angles.overwrites (
+	link_id			integer PRIMARY KEY,
+	window_ms		bigint NOT NULL,
+	window_max_ms	bigint NOT NULL,
+	lost			bigint NOT NULL,
+	last_lost_at	timestamptz
+);
+COMMENT ON TABLE angles.overwrites IS 'what is known of edits that writes have covered; only the sync worker writes it';
+
+CREATE VIEW angles.sync_counters AS
+	SELECT l.relid AS "table", COALESCE(o.window_ms, 0) AS lost_update_window_ms,
+		COALESCE(o.window_max_ms, 0) AS lost_update_window_max_ms, COALESCE(o.lost, 0) AS lost_updates,
+		o.last_lost_at AS last_lost_update_at
+	FROM angles.links l LEFT JOIN angles.overwrites o ON o.link_id = l.id
+	WHERE l.state <> 'unlinked';
+COMMENT ON VIEW angles.sync_counters IS 'how long after the last look at a page it is written (last, longest), and how many edits of people are known to have been covered in that time: angles.conflicts keeps them, policy overwritten';
 
 /*
  * Which changes an apply worker can take now. All who decide whether and as whom one is started ask
@@ -174,4 +193,4 @@ END
 $$;
 COMMENT ON FUNCTION angles.allow_mass_delete IS 'lets the next mass delete of a table, on either side, go through once; ends by itself with that, or after an hour';
 
-REVOKE ALL ON angles.inbox_due, angles.polls, angles.inbox, angles.conflict_log, angles.removed_log FROM PUBLIC;
+REVOKE ALL ON angles.overwrites, angles.inbox_due, angles.polls, angles.inbox, angles.conflict_log, angles.removed_log FROM PUBLIC;

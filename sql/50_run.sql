@@ -104,6 +104,13 @@ CREATE VIEW angles.status AS
 		CASE WHEN c.n > 0 THEN 'Look at angles.conflicts, then SELECT angles.resolve(id, ''postgres'' or ''notion'').' END
 	FROM (SELECT count(*) AS n FROM angles.conflicts WHERE winner IS NULL) c
 	UNION ALL
+	SELECT 'covered edits', CASE WHEN max(k.last_lost_update_at) > now() - interval '1 day' THEN 'warning' ELSE 'ok' END,
+		format('%s known; a page is written up to %s ms after it was looked at', COALESCE(sum(k.lost_updates), 0),
+			COALESCE(max(k.lost_update_window_max_ms), 0)),
+		CASE WHEN max(k.last_lost_update_at) > now() - interval '1 day'
+			THEN 'Look at angles.conflicts where policy = ''overwritten''; preflight => ''strict'' makes that time short.' END
+	FROM angles.sync_counters k
+	UNION ALL
 	SELECT 'edits in Notion',
 		CASE WHEN i.age > interval '10 minutes' THEN 'critical' WHEN i.age > interval '1 minute' THEN 'warning' ELSE 'ok' END,
 		i.waiting || ' on their way' || COALESCE(', the oldest for ' || date_trunc('second', i.age), ''),
@@ -156,7 +163,7 @@ COMMENT ON VIEW angles.status IS 'the state of everything, one row each; what is
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA angles FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA angles FROM PUBLIC;
-GRANT SELECT ON angles.links, angles.link_columns, angles.queue, angles.inbound, angles.conflicts, angles.parked, angles.held_deletes, angles.removed_rows, angles.status,
+GRANT SELECT ON angles.links, angles.link_columns, angles.queue, angles.inbound, angles.conflicts, angles.sync_counters, angles.parked, angles.held_deletes, angles.removed_rows, angles.status,
 	angles.drift, angles.drift_summary, angles.webhook_events,
 	angles.change_log, angles.backups, angles.backup_log, angles.backup_keys TO angles_viewer;
 GRANT EXECUTE ON FUNCTION angles.wait_synced(interval, pg_lsn) TO angles_viewer;
@@ -168,6 +175,7 @@ GRANT EXECUTE ON FUNCTION angles.sync_notion(regclass[], boolean, boolean), angl
 GRANT EXECUTE ON FUNCTION angles.link(regclass, text, text, text, jsonb, name, name, text, text, text, text, interval, text, boolean),
 	angles.alter_link(regclass, jsonb, name, text, text, text, text, interval, text, boolean), angles.unlink(regclass),
 	angles.approve(regclass, text), angles.refuse(regclass, text), angles.allow_mass_delete(regclass), angles.undelete(bigint),
+	angles.report_refusals(regclass, text, boolean),
 	angles.resolve(bigint, text), angles.notion_webhook_expect(interval, text, boolean),
 	angles.create_backup_key(text), angles.make_backup_key(text), angles.note_backup_key(text, text, text),
 	angles.key_saved(text) TO angles_admin;

@@ -31,6 +31,7 @@ bool		angles_guc_capture_replica_default = true;
 char	   *angles_guc_github_token = NULL;
 char	   *angles_guc_github_token_file = NULL;
 char	   *angles_guc_http_ca_file = NULL;
+int			angles_guc_history_retention = 90 * 24 * 60;
 int			angles_guc_http_connect_timeout = 10000;
 int			angles_guc_http_max_response = 16384;
 char	   *angles_guc_http_proxy = NULL;
@@ -198,6 +199,12 @@ define_http(void)
 							   &angles_guc_http_ca_file, "",
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	/* Raise it on links with a very long way to the remote. */
+	/* Lower it where many conflicts are settled by policy and the database shall stay small. */
+	DefineCustomIntVariable("angles.history_retention",
+							"Time for which settled conflicts and rows brought back are kept.",
+							"What is open is always kept; 0 keeps all.",
+							&angles_guc_history_retention, 90 * 24 * 60, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
 	DefineCustomIntVariable("angles.http_connect_timeout",
 							"Longest time to wait for a connection, TLS included.",
 							NULL, &angles_guc_http_connect_timeout, 10000, 100, 300000,

@@ -21,6 +21,7 @@ extern bool angles_guc_capture_replica_default;
 extern char *angles_guc_github_token;
 extern char *angles_guc_github_token_file;
 extern char *angles_guc_http_ca_file;
+extern int	angles_guc_history_retention;	/* min */
 extern int	angles_guc_http_connect_timeout;	/* ms */
 extern int	angles_guc_http_max_response;	/* kB */
 extern char *angles_guc_http_proxy;

@@ -186,9 +186,37 @@ angles_notion_trash_page(const char *page_id, bool in_trash)
 }
 
 NotionRequest *
+angles_notion_comment(const char *page_id, const char *text)
+{
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfo(&body, "{\"parent\":{\"page_id\":\"%s\"},\"rich_text\":", page_id);
+	angles_codec_append_rich_text(&body, text);
+	appendStringInfoChar(&body, '}');
+	return make_request("POST", pstrdup("/v1/comments"), &body, true);
+}
+
+NotionRequest *
 angles_notion_get_page(const char *page_id)
 {
 	return make_request("GET", psprintf("/v1/pages/%s", page_id), NULL, false);
+}
+
+NotionRequest *
+angles_notion_get_property(const char *page_id, const char *property_id, const char *cursor)
+{
+	StringInfoData path;
+
+	initStringInfo(&path);
+	appendStringInfo(&path, "/v1/pages/%s/properties/%s?page_size=100", page_id, property_id);
+	if (cursor != NULL)
+		appendStringInfoString(&path, "&start_cursor=");
+	/* a cursor may be any text */
+	for (; cursor != NULL && *cursor; cursor++)
+		appendStringInfo(&path, isalnum((unsigned char) *cursor) && !IS_HIGHBIT_SET(*cursor)
+						 ? "%c" : "%%%02X", (unsigned char) *cursor);
+	return make_request("GET", path.data, NULL, false);
 }
 
 NotionRequest *

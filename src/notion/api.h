@@ -78,8 +78,17 @@ extern NotionRequest *angles_notion_patch_page(const char *page_id, int n,
 											   const NotionProperty *properties);
 /* Puts a row into the trash or takes it out; there is no other delete (reference, section 11). */
 extern NotionRequest *angles_notion_trash_page(const char *page_id, bool in_trash);
+/* Writes a comment of a plain text, not empty, to a page (reference, 8.12). */
+extern NotionRequest *angles_notion_comment(const char *page_id, const char *text);
 /* Reads a row. */
 extern NotionRequest *angles_notion_get_page(const char *page_id);
+
+/*
+ * Reads the next 100 of a property's references, from a cursor (NULL: from the start). The id of
+ * the property goes as Notion gave it, encoded already (reference, 8.9).
+ */
+extern NotionRequest *angles_notion_get_property(const char *page_id, const char *property_id,
+												 const char *cursor);
 
 /* Query for the pages whose key property equals one of the keys (of char *, at most 100). */
 extern NotionRequest *angles_notion_find_keys(const char *data_source_id,

@@ -39,6 +39,9 @@ static void compare_page(Engine *engine, Link *link, JsonbContainer *page, const
 						 const Known *known, News *news);
 static bool is_news(Engine *engine, Link *link, const AnglesColumn *column, const Known *known,
 					const char *canon);
+static char *whole_value(Engine *engine, Link *link, JsonbContainer *page, const char *id,
+						 const AnglesColumn *column, const char *shown, const Known *known,
+						 News *news);
 static bool seems_emptied(Engine *engine, Link *link, const AnglesColumn *column,
 						  const Known *known, const char *canon);
 static bool take_back(Engine *engine, int32 link_id, const char *key);
@@ -177,8 +180,15 @@ compare_page(Engine *engine, Link *link, JsonbContainer *page, const char *id,
 			(property = angles_notion_property(page, column)) == NULL)
 			continue;
 		canon = angles_codec_canon_remote(column, property, &truncated, &problem);
-		/* what cannot be read, or is there in part only, is never taken for a change */
-		if (canon == NULL || truncated || !is_news(engine, link, column, known, canon) ||
+		/* what is there in part only is what was read of it by itself, or nothing is known */
+		if (canon != NULL && truncated)
+		{
+			canon = whole_value(engine, link, page, id, column, canon, known, news);
+			if (canon == NULL)
+				continue;
+		}
+		/* what cannot be read is never taken for a change */
+		else if (canon == NULL || !is_news(engine, link, column, known, canon) ||
 			seems_emptied(engine, link, column, known, canon))
 			continue;
 		appendStringInfo(&remote, "%s", n++ ? "," : "");
@@ -203,6 +213,49 @@ compare_page(Engine *engine, Link *link, JsonbContainer *page, const char *id,
 					 pstrdup(timestamptz_to_str(edited ? edited : angles_clock_now())));
 	angles_rows_text(&news->changed, 2, author ? angles_json_get_text(author, "id") : NULL);
 	angles_rows_text(&news->changed, 3, "edit");
+}
+
+/*
+ * What was noted of a relation that the page shows in part, or NULL. What has not been read in full
+ * since the page's last edit is asked for.
+ */
+static char *
+whole_value(Engine *engine, Link *link, JsonbContainer *page, const char *id,
+			const AnglesColumn *column, const char *shown, const Known *known, News *news)
+{
+	Jsonb	   *noted = known->noted ? angles_json_member(known->noted, column->property_id) : NULL;
+
+	if (angles_refs_missing(engine, link, id, column, shown,
+							angles_notion_time(page, "last_edited_time")) && noted == NULL)
+		news->in_part = true;
+	return noted ? JsonbToCString(NULL, &noted->root, VARSIZE(noted)) : NULL;
+}
+
+bool
+angles_compare_refs(Engine *engine, Link *link, const char *page_id, const char *property_id,
+					const char *canon, TimestampTz edited, int64 age_us)
+{
+	Known		known = {0};
+	char	   *id = unconstify(char *, page_id);
+	Jsonb	   *noted;
+
+	find_known(link, age_us, 1, &id, &known);
+	if (known.key == NULL || known.foreign || known.state != PAGE_LIVE)
+		return true;
+	if (known.stale)
+		return false;
+	noted = known.noted ? angles_json_member(known.noted, property_id) : NULL;
+	for (int i = 0; i < link->n_columns; i++)
+	{
+		const AnglesColumn *column = &link->columns[i].c;
+
+		if (column->property_id == NULL || strcmp(column->property_id, property_id) != 0 ||
+			(noted != NULL && angles_merge_equal(noted, angles_codec_parse(canon))) ||
+			!is_news(engine, link, column, &known, canon))
+			continue;
+		return angles_inbox_add(engine, link, known.key, property_id, canon, edited);
+	}
+	return true;
 }
 
 bool
@@ -259,7 +312,10 @@ is_news(Engine *engine, Link *link, const AnglesColumn *column, const Known *kno
 	 */
 	written = known->claimed &&
 		angles_claim_was_sent(known->sending, column->property_id, NULL);
-	return !written || take_back(engine, link->id, known->key);
+	if (!written || take_back(engine, link->id, known->key))
+		return true;
+	angles_overwrite_seen(engine, link->id, known->key, column->property_id, canon);
+	return false;
 }
 
 /*
@@ -374,15 +430,16 @@ angles_preflight(Engine *engine, Action *action)
 	if (action->answer->verdict != NOTION_DONE || action->answer->json == NULL || link == NULL)
 		return false;
 	compare_page(engine, link, &action->answer->json->root, action->page_id, &known, &news);
-	if (news.changed.n > 0)
+	if (news.changed.n > 0 || news.in_part)
 		return false;
 	action->kind = ACTION_PATCH;
+	action->read_us = action->answer->sent_us;
 	action->request = action->write;
 	action->answer = NULL;
 	return true;
 }
 
-void
+bool
 angles_preflight_settle(Engine *engine, Action *action)
 {
 	Link	   *link = angles_link_find(action->link_id);
@@ -391,8 +448,9 @@ angles_preflight_settle(Engine *engine, Action *action)
 	News		news = {0};
 
 	if (link == NULL)
-		return;
+		return true;
 	compare_page(engine, link, &action->answer->json->root, action->page_id, &known, &news);
 	/* what an apply worker has in hand is in the inbox already */
 	angles_inbox_note(engine, link, &news);
+	return news.changed.n > 0 || !news.in_part;
 }

@@ -169,6 +169,8 @@ typedef enum ActionKind
 	ACTION_POLL,				/* of pages edited lately: see poll.c */
 	ACTION_TARGET,				/* of a page that a relation pointed to: is it there still? */
 	ACTION_SCHEMA,				/* of the data source's properties: see schema.c */
+	ACTION_TELL,				/* a step in telling what was refused: see refusals.c */
+	ACTION_REFS,				/* of a relation that a page shows in part: see refs.c */
 	ACTION_SWEEP,				/* a step in finding what is gone: see sweep.c */
 	ACTION_ME,					/* which user in Notion this connection is: see newpages.c */
 	ACTION_SETUP,				/* a step in making or reading a data source */
@@ -193,8 +195,10 @@ typedef struct Action
 	Jsonb	   *base;			/* ... since both agreed on this; TRASH: the same */
 	Jsonb	   *held;
 	Jsonb	   *sending;		/* ... but for what may be of this server's making */
+	List	   *seen;			/* PATCH: what people typed there meanwhile: see overwrite.c */
+	int64		read_us;		/* ... when the page was asked for before, 0: it was not */
 	bool		was_in_doubt;	/* something may have reached Notion before this was planned */
-	char	   *property_id;	/* TARGET: of the relation that is empty now */
+	char	   *property_id;	/* TARGET: of the relation that is empty now; REFS */
 	int			priority;
 	int			attempts;
 	NotionRequest *request;
@@ -206,7 +210,8 @@ typedef struct Action
 	char	  **written_locals;
 	int32		then_link;		/* a relation was left out: come back when this row has its page */
 	char	   *then_key;
-	int			step;			/* SETUP, CHECK, MARK, SWEEP: which */
+	int			step;			/* SETUP, CHECK, MARK, SWEEP, TELL: which */
+	char	   *told;			/* TELL: the sentence */
 	int64		epoch;			/* MARK: the one that is written; SETUP: pages made since then */
 	uint64		call;			/* CHECK, LIST: which call asked for it */
 	AnglesNetAnswer *net;		/* what has come and is not read yet */
@@ -255,6 +260,16 @@ typedef struct SweepState
 	int64		seen_us;		/* when the last one began that went to its end */
 } SweepState;
 
+/* Relations of a link that pages show in part only. Only refs.c reads and writes it. */
+typedef struct RefsState
+{
+	MemoryContext context;		/* of both lists; NULL while there were none */
+	List	   *known;			/* that were read lately */
+	List	   *wanted;			/* that are to be read, or are being read: the first one */
+	bool		flying;			/* a request is under way */
+	int64		due_us;			/* no request before that */
+} RefsState;
+
 /* What the running worker has done for a link; the results of a run are differences of these. */
 typedef struct LinkCounts
 {
@@ -274,6 +289,15 @@ typedef struct LinkCounts
 	bool		unreadable;		/* the alert about it is open */
 	MarkState	mark;
 	SweepState	sweep;
+	RefsState	refs;
+	bool		telling;		/* a page is being told what was refused */
+	int			tell_failures;	/* in a row, of the property itself ... */
+	int64		tell_not_before_us;	/* ... which is not asked for before */
+	int64		window_us;		/* from the last look at a page to the write of it, the last one */
+	int64		window_max_us;
+	int64		window_saved_us;	/* when these figures were written down last */
+	int64		lost_updates;	/* edits that were covered since then */
+	bool		window_owed;	/* there is something to write down */
 	bool		schema_flying;	/* the properties are being read */
 	bool		poll_flying;	/* a question for changes is planned or under way */
 	bool		poll_is_whole;	/* all that this pass showed was noted */
@@ -328,6 +352,7 @@ typedef struct Engine
 	int64		some_wait_us;	/* since then */
 	bool		look;			/* look at log, queue and links at the next occasion */
 	int64		poll_due_us;	/* when a question for changes, or a listing, is due */
+	int64		tell_due_us;	/* when a page is to be told what was refused, 0: no such time */
 	char	   *bot_id;			/* the user in Notion that this connection is; NULL: not known */
 	bool		bot_asked;		/* ... a request for that is under way */
 	bool		inbox_used;		/* angles.inbox may hold something */
@@ -439,6 +464,9 @@ extern void angles_resolve_relations(int n, Entry **entries);
 
 /* Class of an entry whose row was not found at the last look. */
 #define ENTRY_LOOKED_ONCE "absent"
+
+/* Class of an entry whose property Notion did not know. */
+#define ENTRY_SCHEMA "schema"
 
 /*
  * Takes at most so many entries that are due, of links that may send, for whose priority there is

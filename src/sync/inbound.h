@@ -31,6 +31,7 @@ typedef struct News
 {
 	RowSet		changed;		/* keys: page ids; extras: remote, edited at, by whom, kind */
 	RowSet		gone;			/* keys: page ids whose news were taken back; extras: row's key */
+	bool		in_part;		/* a relation is shown in part, and the rest is not known */
 } News;
 
 /*
@@ -45,6 +46,13 @@ extern bool angles_inbox_note(Engine *engine, const Link *link, News *news);
  */
 extern void angles_inbox_emptied(Engine *engine, const Link *link, const char *key,
 								 const char *property_id, bool really);
+
+/*
+ * One property of a page holds this value (canonical) since "edited", besides what was noted of
+ * others. Returns false when an apply worker has the page in hand: the next pass shows it again.
+ */
+extern bool angles_inbox_add(Engine *engine, const Link *link, const char *key,
+							 const char *property_id, const char *canon, TimestampTz edited);
 
 /* Nothing is in the inbox: no entry has to wait for anything there. */
 extern void angles_inbox_free_all(Engine *engine);
@@ -155,8 +163,20 @@ extern void angles_compare_pages(Engine *engine, Link *link, Action *action,
  */
 extern bool angles_preflight(Engine *engine, Action *action);
 
-/* Notes what a PREFLIGHT action found; its row is planned again. Needs a transaction. */
-extern void angles_preflight_settle(Engine *engine, Action *action);
+/*
+ * Notes what a PREFLIGHT action found; its row is planned again. Returns false when a relation has
+ * to be read in full before. Needs a transaction.
+ */
+extern bool angles_preflight_settle(Engine *engine, Action *action);
+
+/*
+ * Notes what all of a relation is that a page shows in part, asked for so long ago. Returns false
+ * when that is to be asked again: the page was written since, or is in an apply worker's hands.
+ * Needs a transaction.
+ */
+extern bool angles_compare_refs(Engine *engine, Link *link, const char *page_id,
+								const char *property_id, const char *canon, TimestampTz edited,
+								int64 age_us);
 
 /* Writes what the answer of a TARGET action means. Needs a transaction. */
 extern void angles_compare_settle_target(Engine *engine, Action *action);
@@ -174,6 +194,50 @@ extern bool angles_compare_was_edited(Link *link, JsonbContainer *page, Jsonb *b
  * (changelog.h). Needs a transaction.
  */
 extern void angles_hint(Engine *engine, Link *link, const char *key, const char *bot);
+
+/* ---- refusals.c ---- */
+
+/* Tells pages what the table did not take, one request of a link at a time. Needs a transaction. */
+extern void angles_refusals_step(Engine *engine);
+
+/* Notes what came of a TELL action. Needs a transaction. */
+extern void angles_refusals_settle(Engine *engine, Action *action);
+
+/* ---- refs.c ---- */
+
+/*
+ * A page shows a relation in part only ("shown", canonical). Returns whether the rest has still to
+ * be read, which is then done; false: it was, since that edit.
+ */
+extern bool angles_refs_missing(Engine *engine, const Link *link, const char *page_id,
+								const AnglesColumn *column, const char *shown, TimestampTz edited);
+
+/*
+ * Reads on where it is time. Returns when it wants to be called again at the latest
+ * (angles_clock_mono_us()). Needs no transaction.
+ */
+extern int64 angles_refs_step(Engine *engine, Link *link);
+
+/* Takes the answer of a REFS action. Needs a transaction. */
+extern void angles_refs_settle(Engine *engine, Action *action);
+
+/* ---- overwrite.c ---- */
+
+/*
+ * An answer shows what a person has typed into a property that a write under way is about to cover,
+ * or just has.
+ */
+extern void angles_overwrite_seen(Engine *engine, int32 link_id, const char *key,
+								  const char *property_id, const char *canon);
+
+/*
+ * Keeps what was seen of such values, and notes how long ago the page was read, for a PATCH that
+ * was done. Before its page is written. Needs a transaction.
+ */
+extern void angles_overwrite_settle(Engine *engine, const Link *link, const Action *action);
+
+/* Writes the figures of links down. Needs a transaction. */
+extern void angles_overwrite_save(Engine *engine);
 
 /* ---- poll.c ---- */
 

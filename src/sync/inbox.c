@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "core/clock.h"
 #include "core/txn.h"
 #include "sync/changelog.h"
 #include "sync/engine.h"
@@ -119,7 +120,6 @@ void
 angles_inbox_emptied(Engine *engine, const Link *link, const char *key, const char *property_id,
 					 bool really)
 {
-	static SPIPlanPtr change = NULL;
 	static SPIPlanPtr hold = NULL;
 	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
 	Datum		values[3] = {Int32GetDatum(link->id), CStringGetTextDatum(key),
@@ -135,20 +135,36 @@ angles_inbox_emptied(Engine *engine, const Link *link, const char *key, const ch
 						3, types, values, NULL, SPI_OK_UPDATE);
 		return;
 	}
+	(void) angles_inbox_add(engine, link, key, property_id, "[]", angles_clock_now());
+}
+
+bool
+angles_inbox_add(Engine *engine, const Link *link, const char *key, const char *property_id,
+				 const char *canon, TimestampTz edited)
+{
+	static SPIPlanPtr change = NULL;
+	Oid			types[5] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
+	Datum		values[5] = {Int32GetDatum(link->id), CStringGetTextDatum(key),
+		CStringGetTextDatum(property_id), CStringGetTextDatum(canon),
+	TimestampTzGetDatum(edited)};
+
 	angles_spi_exec(&change,
 					"WITH p AS (SELECT page_id FROM angles.pages WHERE link_id = $1 AND key = $2"
 					"   AND state = 'live'),"
 					" mine AS (SELECT i.page_id FROM angles.inbox i JOIN p USING (page_id)"
 					"   WHERE i.link_id = $1 FOR UPDATE OF i SKIP LOCKED)"
 					" INSERT INTO angles.inbox AS i (link_id, page_id, remote, edited_at, seen_at)"
-					" SELECT $1, page_id, jsonb_build_object($3, '[]'::jsonb), clock_timestamp(),"
+					" SELECT $1, page_id, jsonb_build_object($3, $4::jsonb), $5,"
 					"  clock_timestamp() FROM p"
 					" WHERE page_id IN (SELECT m.page_id FROM mine m) OR NOT EXISTS ("
 					"  SELECT FROM angles.inbox b WHERE b.link_id = $1 AND b.page_id = p.page_id)"
 					" ON CONFLICT (link_id, page_id) DO UPDATE SET state = 'ready',"
-					"  remote = i.remote || EXCLUDED.remote, attempts = 0, next_at = NULL",
-					3, types, values, NULL, SPI_OK_INSERT);
+					"  remote = i.remote || EXCLUDED.remote,"
+					"  edited_at = GREATEST(i.edited_at, EXCLUDED.edited_at),"
+					"  attempts = 0, next_at = NULL",
+					5, types, values, NULL, SPI_OK_INSERT);
 	engine->inbox_used = engine->inbox_changed = true;
+	return SPI_processed > 0;
 }
 
 void

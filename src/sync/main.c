@@ -378,6 +378,8 @@ database_has_work(Engine *engine)
 		return true;
 	if (engine->some_wait && circles_are_due(engine))
 		return true;
+	if (engine->tell_due_us != 0 && angles_clock_mono_us() >= engine->tell_due_us)
+		return true;
 	for (int priority = 0; priority < 2; priority++)
 		if (engine->more[priority] && angles_claim_has_room(engine, priority))
 			return true;
@@ -439,6 +441,7 @@ work_in_database(Engine *engine)
 		if (engine->some_wait && circles_are_due(engine))
 			angles_break_cycles(engine);
 		angles_claim(engine);
+		angles_refusals_step(engine);
 	}
 	report_connection(engine);
 	report_links();
@@ -686,6 +689,12 @@ next_wait(Engine *engine, long sending_wait)
 		due = Max(due, 10);
 		wait = wait < 0 ? (long) due : Min(wait, (long) due);
 		working = true;
+	}
+	if (engine->tell_due_us != 0 && has_token(engine))
+	{
+		int64		due = (engine->tell_due_us - angles_clock_mono_us()) / 1000 + 1;
+
+		wait = wait < 0 ? (long) Max(due, 0) : Min(wait, (long) Max(due, 0));
 	}
 	if (angles_poll_wanted() && has_token(engine))
 	{

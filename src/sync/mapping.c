@@ -198,8 +198,9 @@ read_links(void)
 						" mass_limit, key_columns::text[], attrelid,"
 						" COALESCE(mark_epoch >= (SELECT since_epoch FROM angles.identity), false),"
 						" conflict, direction, preflight, on_notion_delete, flag_column,"
-						" unreachable, bypass_until"
+						" unreachable, bypass_until, s.link_id IS NOT NULL"
 						" FROM angles.links l LEFT JOIN angles.reconciles r ON r.link_id = l.id"
+						" LEFT JOIN angles.refusal_settings s ON s.link_id = l.id"
 						" WHERE state <> 'unlinked' ORDER BY l.id",
 						0, NULL, NULL, NULL, SPI_OK_SELECT);
 	old = MemoryContextSwitchTo(memory);
@@ -273,6 +274,7 @@ fill_link(Link *link, uint64 row)
 	link->unreachable = angles_spi_text(row, 24, memory);
 	datum = SPI_getbinval(tuple, desc, 25, &isnull);
 	link->bypass_until = isnull ? 0 : DatumGetTimestampTz(datum);
+	link->tells_refusals = DatumGetBool(SPI_getbinval(tuple, desc, 26, &isnull));
 	datum = SPI_getbinval(tuple, desc, 17, &isnull);
 	link->by_name = !isnull && DatumGetObjectId(datum) != link->relid;
 	link->table = get_rel_name(link->relid);

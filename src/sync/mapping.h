@@ -66,6 +66,7 @@ typedef struct Link
 	TimestampTz bypass_until;	/* the next mass delete before this goes through; 0: none does */
 	char	   *conflict;		/* who wins when both sides changed a value */
 	bool		inbound;		/* changes in Notion go into the table */
+	bool		tells_refusals; /* ... and what it does not take is told there */
 	bool		strict;			/* a page is read before it is written */
 	bool		no_login;		/* its owner may not log in, which they need */
 	int			mass_limit;

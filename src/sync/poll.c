@@ -72,7 +72,10 @@ angles_poll_step(Engine *engine)
 		if (counts->poll_watermark == 0)
 			continue;
 		if (link->unreachable == NULL)
+		{
 			engine->poll_due_us = Min(engine->poll_due_us, angles_sweep_step(engine, link));
+			engine->poll_due_us = Min(engine->poll_due_us, angles_refs_step(engine, link));
+		}
 		if (counts->poll_flying)
 			continue;
 		if (counts->poll_due_us <= now && link->unreachable != NULL &&

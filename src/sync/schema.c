@@ -19,6 +19,7 @@
 static void check_columns(Link *link, JsonbContainer *source, RowSet *changed, bool *back);
 static bool has_name(JsonbContainer *source, const char *name);
 static void write_columns(const Link *link, const RowSet *changed);
+static void free_parked(Engine *engine, const Link *link);
 
 void
 angles_schema_ask(Engine *engine, Link *link)
@@ -57,10 +58,28 @@ angles_schema_settle(Engine *engine, Action *action)
 	if (changed.n == 0)
 		return;
 	write_columns(link, &changed);
+	free_parked(engine, link);
 	/* what was changed here while it could not be written */
 	if (back)
 		angles_reconcile_wanted(link->id);
 	counts->poll_plain = false;
+}
+
+/* Rows that Notion refused because of a property go without it now, or with it as it is. */
+static void
+free_parked(Engine *engine, const Link *link)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1] = {Int32GetDatum(link->id)};
+
+	angles_spi_exec(&plan,
+					"UPDATE angles.queue_entries SET state = 'ready', attempts = 0,"
+					" next_at = NULL, parked_at = NULL, class = NULL, code = NULL, message = NULL,"
+					" hint = NULL, seq = nextval('angles.queue_seq')"
+					" WHERE link_id = $1 AND state = 'parked' AND class = '" ENTRY_SCHEMA "'",
+					1, types, values, NULL, SPI_OK_UPDATE);
+	engine->more[0] = engine->more[1] = true;
 }
 
 char *

@@ -22,6 +22,13 @@
 /* So many times it is found out why a page is not there before its row is parked. */
 #define ASK_BEFORE_PARKING 5
 
+/* So long a row is left alone whose page shows a relation in part, while the rest is read. */
+#define PART_US USECS_PER_SEC
+
+static const NotionAnswer part_answer = {
+	.message = "its page shows a relation in part; the rest is being read"
+};
+
 static void settle_one(Engine *engine, Outcome *out, Action *action);
 static void settle_done(Engine *engine, Outcome *out, Action *action);
 static void settle_lookup(Engine *engine, Outcome *out, Action *action);
@@ -65,15 +72,24 @@ angles_settle(Engine *engine)
 			angles_sweep_settle(engine, action);
 		else if (action->kind == ACTION_ME)
 			angles_new_pages_settle_me(engine, action);
+		else if (action->kind == ACTION_TELL)
+			angles_refusals_settle(engine, action);
+		else if (action->kind == ACTION_REFS)
+			angles_refs_settle(engine, action);
 		else if (action->kind == ACTION_TARGET)
 			angles_compare_settle_target(engine, action);
 		else if (action->kind == ACTION_PREFLIGHT && action->answer->verdict == NOTION_DONE)
 		{
-			angles_preflight_settle(engine, action);
+			bool		known = angles_preflight_settle(engine, action);
+
 			if (angles_link_find(action->link_id) != NULL)
 			{
 				never_sent(&out, action);
-				angles_rows_add(&out.again, action->link_id, action->key);
+				if (known)
+					angles_rows_add(&out.again, action->link_id, action->key);
+				else
+					later(&out, action->link_id, action->key, "retry", PART_US, "busy",
+						  &part_answer, NULL);
 			}
 		}
 		else if (action->kind == ACTION_CHECK)
@@ -90,6 +106,7 @@ angles_settle(Engine *engine)
 			MemSet(&out, 0, sizeof(out));
 		}
 	}
+	angles_overwrite_save(engine);
 }
 
 static void
@@ -152,6 +169,7 @@ settle_done(Engine *engine, Outcome *out, Action *action)
 		take_out_again(engine, out, action);
 		return;
 	}
+	angles_overwrite_settle(engine, link, action);
 	page_row(out, link, action, page);
 	if (action->kind == ACTION_RESTORE)
 	{
@@ -497,7 +515,7 @@ settle_failure(Engine *engine, Outcome *out, Action *action)
 				angles_schema_ask(engine, link);
 				later(out, link->id, key,
 					  action->attempts < ASK_BEFORE_PARKING ? "retry" : "parked", delay,
-					  "permanent", answer, "A property was removed or changed in Notion. Call "
+					  ENTRY_SCHEMA, answer, "A property was removed or changed in Notion. Call "
 					  "angles.alter_link(), then angles.retry().");
 				break;
 			default:

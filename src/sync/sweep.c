@@ -39,6 +39,9 @@
 /* So many pages are asked for when more are missing than may go without a person. */
 #define SAMPLE 3
 
+/* A listing drops so many rows of each kind that are over for long. */
+#define TRIM_AT_ONCE 1000
+
 typedef enum SweepStep
 {
 	SWEEP_LIST = 1,
@@ -64,6 +67,7 @@ static const char *how_removed(const Link *link, const NotionAnswer *answer);
 static void all_are_missing(Engine *engine, Link *link, SweepState *sweep);
 static void close_doubles(const Link *link, const SweepState *sweep);
 static void sweep_ends(Link *link, SweepState *sweep, bool whole);
+static void trim_history(const Link *link);
 static void sweep_fails(SweepState *sweep, const NotionAnswer *answer);
 static void try_again(SweepState *sweep, int retry_after_s);
 static void drop_listing(SweepState *sweep);
@@ -578,6 +582,35 @@ sweep_ends(Link *link, SweepState *sweep, bool whole)
 	else
 		try_again(sweep, -1);
 	drop_listing(sweep);
+	if (angles_guc_history_retention > 0)
+		trim_history(link);
+}
+
+/* Drops what is over for long; one listing leaves the rest to the next. */
+static void
+trim_history(const Link *link)
+{
+	static SPIPlanPtr conflicts = NULL;
+	static SPIPlanPtr removed = NULL;
+	Oid			types[3] = {INT4OID, TIMESTAMPTZOID, INT4OID};
+	Datum		values[3] = {Int32GetDatum(link->id),
+		TimestampTzGetDatum(angles_clock_now() -
+							angles_guc_history_retention * USECS_PER_MINUTE),
+	Int32GetDatum(TRIM_AT_ONCE)};
+
+	/* a decision that is being carried out is read from here */
+	angles_spi_exec(&conflicts,
+					"DELETE FROM angles.conflict_log WHERE id IN (SELECT c.id"
+					"  FROM angles.conflict_log c WHERE c.link_id = $1 AND c.winner IS NOT NULL"
+					"  AND c.resolved_at < $2 AND NOT EXISTS (SELECT FROM angles.inbox i"
+					"   WHERE i.link_id = c.link_id AND i.page_id = c.page_id)"
+					"  ORDER BY c.resolved_at LIMIT $3 FOR UPDATE SKIP LOCKED)",
+					3, types, values, NULL, SPI_OK_DELETE);
+	angles_spi_exec(&removed,
+					"DELETE FROM angles.removed_log WHERE id IN (SELECT r.id"
+					"  FROM angles.removed_log r WHERE r.link_id = $1 AND r.restored_at < $2"
+					"  ORDER BY r.restored_at LIMIT $3 FOR UPDATE SKIP LOCKED)",
+					3, types, values, NULL, SPI_OK_DELETE);
 }
 
 /* Pages with the key of another one that this listing has not shown are gone. */
