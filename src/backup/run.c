@@ -383,7 +383,7 @@ print_card(BackupRun *run)
 								"  branch      %s\n"
 								"  key         %s\n"
 								"  restore     git clone -b %s %s backup && "
-								"backup/restore.sh -d DATABASE",
+								"backup/restore.sh --create -d NEW",
 								full, branch,
 								run->signed_by ? run->signed_by : "none: the backup is not signed",
 								branch, full));

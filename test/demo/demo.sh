@@ -153,6 +153,7 @@ show() {
     });' "$NOTION_URL"
   show_the_way_back || exit 1
   show_pages || exit 1
+  show_backup || exit 1
   say "angles.status"
   sql -c "SELECT * FROM angles.status"
 }
@@ -200,6 +201,27 @@ show_pages() {
   note "angles.refuse('memories', '1') puts the page back, angles.approve('memories', '1') deletes the row"
   sql -c "SELECT angles.refuse('memories', '1')" || return 1
   wait_for "SELECT count(*) = 0 FROM angles.held_deletes" "SELECT 'the page comes back'" || return 1
+}
+
+# Two backups, what differs between them, and all of it again in an empty database.
+show_backup() {
+  local repository="$RUN/demo/angles_backup/$(ask 'SELECT oid FROM pg_database WHERE datname = current_database()').git"
+  local copy="$DIR/backup"
+  say "a backup into the Git repository of the server"
+  sql -c 'SELECT * FROM angles.backup()' || return 1
+  say "three rows change, and the next backup has what differs"
+  sql -c "UPDATE countries SET official = 'Helvetia' WHERE code = 'CH'" -c "DELETE FROM subdivisions WHERE code = 'CH-ZH'" \
+    -c "INSERT INTO memories (title) VALUES ('Backups are text')" || return 1
+  sql -c "SELECT commit, rows, chunks_written, chunks_reused FROM angles.backup(message => 'three rows')" || return 1
+  as_user git -C "$repository" log --format='   %h %s' -3
+  as_user git -C "$repository" diff --unified=0 HEAD~1 HEAD -- 'data/*.copy' | grep '^[-+]' | cut -c1-100 | sed 's/^/   /'
+  say "restored by git, sha256sum and psql alone, into an empty database"
+  as_user rm -rf "$copy"
+  as_user git clone -q "$repository" "$copy" || return 1
+  as_user "$PG_BIN/createdb" demo_again || return 1
+  note "restore.sh --create -d demo_again"
+  as_user env PATH="$PG_BIN:$PATH" "$copy/restore.sh" --create -d demo_again || return 1
+  note "$(as_user "$PG_BIN/psql" -XAt -d demo_again -c "SELECT count(*) || ' countries, ' || (SELECT count(*) FROM subdivisions) || ' subdivisions' FROM countries")"
 }
 
 # Asks the simulator's control for something; "clear" ends all faults.
