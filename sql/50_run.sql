@@ -156,16 +156,20 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA angles FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA angles FROM PUBLIC;
 GRANT SELECT ON angles.links, angles.link_columns, angles.queue, angles.inbound, angles.conflicts, angles.parked, angles.held_deletes, angles.removed_rows, angles.status,
 	angles.drift, angles.drift_summary,
-	angles.change_log, angles.backups, angles.backup_log, angles.backup_keys TO angles_viewer;
+	angles.change_log, angles.backups, angles.backup_log, angles.backup_keys,
+	angles.backup_policies, angles.allowed_secrets TO angles_viewer;
 GRANT EXECUTE ON FUNCTION angles.wait_synced(interval, pg_lsn) TO angles_viewer;
 GRANT EXECUTE ON FUNCTION angles.sync_notion(regclass[], boolean, boolean), angles.check_notion(),
 	angles.dry_run(oid), angles.drift_notion(regclass[], boolean), angles.measure_drift(oid[], boolean),
 	angles.linked(regclass), angles.pause(regclass, text), angles.resume(regclass), angles.retry(regclass, text),
 	angles.reconcile(regclass),
-	angles.backup(regclass[], text, boolean), angles.verify_backup(text) TO angles_operator;
+	angles.backup(regclass[], text, boolean), angles.verify_backup(text),
+	angles.scan_secrets(regclass[]), angles.find_secrets(oid[]) TO angles_operator;
 GRANT EXECUTE ON FUNCTION angles.link(regclass, text, text, text, jsonb, name, name, text, text, text, text, interval, text, boolean),
 	angles.alter_link(regclass, jsonb, name, text, text, text, text, interval, text, boolean), angles.unlink(regclass),
 	angles.approve(regclass, text), angles.refuse(regclass, text), angles.allow_mass_delete(regclass), angles.undelete(bigint),
 	angles.resolve(bigint, text),
 	angles.create_backup_key(text), angles.make_backup_key(text), angles.note_backup_key(text, text, text),
-	angles.key_saved(text) TO angles_admin;
+	angles.key_saved(text), angles.replace_sealing_key(), angles.note_sealing_key(text), angles.rotate_sealing_key(),
+	angles.backup_policy(regclass, name, text), angles.backup_refusal(oid), angles.allow_secret(regclass, name, text, text),
+	angles.disallow_secret(bigint) TO angles_admin;
