@@ -30,7 +30,7 @@
 
 #define SEALING_BLOCK "ANGLES SEALING KEY"
 
-static void write_file(const char *path, BIO *bio);
+static void write_file(const char *name, BIO *bio);
 ANGLES_NORETURN static void no_key_file(void);
 
 PG_FUNCTION_INFO_V1(angles_sql_rotate_sealing_key);
@@ -190,14 +190,18 @@ no_key_file(void)
 
 /* The file has its name when it is complete: a crash leaves the old one or the new one. */
 static void
-write_file(const char *path, BIO *bio)
+write_file(const char *name, BIO *bio)
 {
+	/* where it is a link to another folder, the file is there and stays there */
+	char	   *real = realpath(name, NULL);
+	char	   *path = pstrdup(real ? real : name);
 	char	   *unfinished = psprintf("%s.%d.new", path, MyProcPid);
 	char	   *data;
 	long		len = BIO_get_mem_data(bio, &data);
 	int			fd;
 	bool		good;
 
+	free(real);
 	/* of a process of the same number that was killed */
 	(void) unlink(unfinished);
 	fd = OpenTransientFilePerm(unfinished, O_WRONLY | O_CREAT | O_EXCL | PG_BINARY,
