@@ -200,6 +200,20 @@ angles_scan_varied(const char *text, Size len, int alphabet)
 }
 
 bool
+angles_scan_sequence(const char *text, Size len)
+{
+	int			run = 0;
+
+	for (Size i = 1; i < len; i++)
+	{
+		run = text[i] == text[i - 1] + 1 ? run + 1 : 0;
+		if (run == 6)
+			return true;
+	}
+	return false;
+}
+
+bool
 angles_scan_contains(const char *text, Size len, const char *word)
 {
 	Size		word_len = strlen(word);

@@ -242,7 +242,7 @@ is_strong(const Value *value)
 		return false;
 	if (value->digits * 5 < value->len && value->run >= 5 && value->upper == 0)
 		return false;
-	if (!hex && is_joined(value))
+	if ((!hex && is_joined(value)) || angles_scan_sequence(value->text, value->len))
 		return false;
 	return angles_scan_varied(value->text, value->len, hex ? 7 : 12);
 }

@@ -53,15 +53,15 @@ const ScanAnchor angles_scan_tokens[] = {
 	{"amzn.mws.", TOKEN, "aws-mws-token", HEX | SCAN_DASH, 36, 36, 0},
 	{"ABSK", TOKEN, "aws-bedrock-key", SCAN_ALNUM | SCAN_BASE64, 100, 300, 0},
 	/* Slack: api.slack.com, "Token types" */
-	{"xoxb-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_MIXED},
-	{"xoxp-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_MIXED},
-	{"xoxa-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_MIXED},
-	{"xoxo-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_MIXED},
-	{"xoxr-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_MIXED},
-	{"xoxs-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_MIXED},
-	{"xoxd-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH | SCAN_BASE64, 20, 400, SCAN_MIXED},
-	{"xoxe-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_MIXED},
-	{"xoxe.", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_MIXED},
+	{"xoxb-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_NUMBERS},
+	{"xoxp-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_NUMBERS},
+	{"xoxa-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_NUMBERS},
+	{"xoxo-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_NUMBERS},
+	{"xoxr-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_NUMBERS},
+	{"xoxs-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_NUMBERS},
+	{"xoxd-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH | SCAN_BASE64, 20, 400, SCAN_NUMBERS},
+	{"xoxe-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_NUMBERS},
+	{"xoxe.", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH, 20, 250, SCAN_NUMBERS},
 	{"xapp-", TOKEN, "slack-token", SCAN_ALNUM | SCAN_DASH | SCAN_BASE64, 20, 250, SCAN_MIXED},
 	{"hooks.slack.com/services/", hook_rule, "slack-webhook", SCAN_WORD | SCAN_BASE64, 30, 120, 0},
 	{"hooks.slack.com/workflows/", hook_rule, "slack-webhook", SCAN_WORD | SCAN_BASE64, 30, 120, 0},
@@ -177,6 +177,16 @@ is_mixed(const char *text, Size len)
 	return digit && letter;
 }
 
+static int
+count_digits(const char *text, Size len)
+{
+	int			n = 0;
+
+	for (Size i = 0; i < len; i++)
+		n += SCAN_IS(text[i], SCAN_DIGIT);
+	return n;
+}
+
 /* Returns where the token that begins at "at" ends, or 0. */
 static Size
 token_end(const Scan *scan, const ScanAnchor *anchor, Size at)
@@ -214,7 +224,8 @@ token_end(const Scan *scan, const ScanAnchor *anchor, Size at)
 	n = Min(n, LOOKED_AT);
 	if (!angles_scan_varied(seen, n, 4) || ((anchor->flags & SCAN_MIXED) && !is_mixed(seen, n)) ||
 		angles_scan_contains(seen, n, "example") || angles_scan_contains(seen, n, "xxxxxx") ||
-		angles_scan_contains(seen, n, "abcdefghij") || angles_scan_contains(seen, n, "1234567890"))
+		(anchor->chars != CAPITALS && angles_scan_sequence(seen, n)) ||
+		((anchor->flags & SCAN_NUMBERS) && count_digits(seen, n) < 6))
 		return 0;
 	return p;
 }
@@ -503,7 +514,7 @@ login_rule(Scan *scan, const ScanAnchor *anchor, Size at)
 		quote = text[p++];
 	for (Size start = p; p < scan->len && p - start < 200; p++)
 	{
-		if (text[p] == quote || SCAN_IS(text[p], SCAN_SPACE))
+		if (text[p] == quote || text[p] == '>' || SCAN_IS(text[p], SCAN_SPACE))
 			break;
 		if (text[p] == ':' && colon == 0)
 			colon = p;

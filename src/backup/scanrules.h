@@ -58,6 +58,7 @@ struct ScanAnchor
 #define SCAN_LINES		0x02	/* a token that may be broken over lines: its length is known */
 #define SCAN_MIXED		0x04	/* has digits as well as letters */
 #define SCAN_WEAK		0x08	/* of a name: people choose such values themselves */
+#define SCAN_NUMBERS	0x20	/* a token with numbers in it: six digits or more */
 #define SCAN_APART		0x10	/* of a name: a word of its own ("pwd", not "xpwdy") */
 
 extern const uint16 *angles_scan_classes;	/* of the 256 bytes */
@@ -84,6 +85,9 @@ extern bool angles_scan_boundary(const char *text, Size at);
  * an alphabet of this many characters or more.
  */
 extern bool angles_scan_varied(const char *text, Size len, int alphabet);
+
+/* Returns whether characters follow each other as in the alphabet: "abcdefg", "1234567". */
+extern bool angles_scan_sequence(const char *text, Size len);
 
 /* Returns whether a text contains a word, written in small letters, in any case. */
 extern bool angles_scan_contains(const char *text, Size len, const char *word);

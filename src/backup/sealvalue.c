@@ -261,7 +261,9 @@ write_tag(const SealContext *context, int ordinal, char tag[13])
 		return;
 	lens[3] = snprintf(number, sizeof(number), "%d", ordinal);
 	angles_seal_mac((const uint8 *) "tag", 3, lengthof(pieces), pieces, lens, mac);
-	hex_encode((const char *) mac, 6, tag);
+	/* letters alone: with digits it could be taken for a password where it stands alone */
+	for (int i = 0; i < 12; i++)
+		tag[i] = 'a' + ((mac[i / 2] >> (i % 2 ? 0 : 4)) & 0x0F);
 	tag[12] = '\0';
 }
 
