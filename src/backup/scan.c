@@ -202,15 +202,21 @@ angles_scan_varied(const char *text, Size len, int alphabet)
 bool
 angles_scan_sequence(const char *text, Size len)
 {
-	int			run = 0;
+	Size		counted = 0;
+	Size		run = 1;
 
-	for (Size i = 1; i < len; i++)
+	for (Size i = 1; i <= len; i++)
 	{
-		run = text[i] == text[i - 1] + 1 ? run + 1 : 0;
-		if (run == 6)
-			return true;
+		if (i < len && text[i] == text[i - 1] + 1)
+		{
+			run++;
+			continue;
+		}
+		if (run >= 4)
+			counted += run;
+		run = 1;
 	}
-	return false;
+	return counted * 5 > len * 3;
 }
 
 bool

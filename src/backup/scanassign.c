@@ -54,7 +54,7 @@ static const char *const not_before[] = {
 /* Values with these in them are made to be replaced, or are read from elsewhere. */
 static const char *const not_inside[] = {
 	"example", "changeme", "change_me", "change-me", "placeholder", "redacted", "your_", "your-",
-	"yourp", "yours", "xxxx", "****", "....", "dummy", "insert", "undefined", "process.env",
+	"yourp", "yours", "replace_", "xxxx", "****", "....", "dummy", "insert", "undefined", "process.env",
 	"environ", "getenv", "arn:", "://", "${", "{{", "$(", "<%", "%(", "#{", "}}", "&lt;", "<",
 	"sealed:", "redacted:",
 };

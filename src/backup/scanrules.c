@@ -39,6 +39,8 @@ const ScanAnchor angles_scan_tokens[] = {
 	{"gho_", TOKEN, "github-token", SCAN_ALNUM, 36, 251, SCAN_LINES},
 	{"ghu_", TOKEN, "github-token", SCAN_ALNUM, 36, 251, SCAN_LINES},
 	{"ghs_", TOKEN, "github-token", SCAN_ALNUM, 36, 251, SCAN_LINES},
+	/* of an app, since 2026: its number and a JSON web token */
+	{"ghs_", TOKEN, "github-token", SCAN_URLSAFE | SCAN_DOT, 100, 2000, SCAN_MIXED},
 	{"ghr_", TOKEN, "github-token", SCAN_ALNUM, 36, 251, SCAN_LINES},
 	{"github_pat_", TOKEN, "github-token", SCAN_WORD, 70, 251, SCAN_LINES},
 	/* Notion: developers.notion.com, changelog of 2024-09-25 */
@@ -449,8 +451,7 @@ static bool
 is_template(const char *text, Size len)
 {
 	static const char *const words[] = {
-		"password", "passwd", "pass", "pwd", "user:pass", "your_password", "your-password",
-		"yourpassword", "mypassword", "redacted", "token", "xxx", "xxxx"
+		"your_password", "your-password", "yourpassword", "redacted", "xxx", "xxxx"
 	};
 
 	for (int i = 0; i < lengthof(words); i++)
@@ -464,7 +465,8 @@ is_template(const char *text, Size len)
 			(text[0] == text[i] || text[i] == '{' || text[i] == '*' || text[0] == '$'))
 			return true;
 	}
-	return (text[0] == '%' && len > 1 && !SCAN_IS(text[1], SCAN_DIGIT | SCAN_UPPER)) ||
+	return angles_scan_contains(text, len, "replace_") ||
+		(text[0] == '%' && len > 1 && !SCAN_IS(text[1], SCAN_DIGIT | SCAN_UPPER)) ||
 		!angles_scan_varied(text, len, 2);
 }
 

@@ -86,7 +86,7 @@ extern bool angles_scan_boundary(const char *text, Size at);
  */
 extern bool angles_scan_varied(const char *text, Size len, int alphabet);
 
-/* Returns whether characters follow each other as in the alphabet: "abcdefg", "1234567". */
+/* Returns whether most characters follow each other as in the alphabet: "abcdefg", "1234567". */
 extern bool angles_scan_sequence(const char *text, Size len);
 
 /* Returns whether a text contains a word, written in small letters, in any case. */

@@ -4,6 +4,7 @@
 #	where they were fetched (they are not part of this repository):
 #		CORPUS_NOSEYPARKER=folder of praetorian-inc/noseyparker  (examples and negative examples of its rules)
 #		CORPUS_GITLEAKS=folder of gitleaks/gitleaks              (literals of tps and fps in its rules)
+#		CORPUS_SECRETLINT=folder of secretlint/secretlint        (snapshots ng and ok of its rules; text only)
 #	And how fast it reads a table, beside reading it alone.
 use strict;
 use warnings;
@@ -171,9 +172,28 @@ sub gitleaks
 	return ($list{tps}, \@asked, $list{fps});
 }
 
+my $sl_rules = qr{rule-(?:aws|slack|npm|github|gcp|privatekey|basicauth|stripe|openai|notion|database-connection-string)$};
+
+sub secretlint
+{
+	my ($folder) = @_;
+	my (@positive, @negative);
+	find({ no_chdir => 1, wanted => sub {
+		return unless m{/([^/]+)/test/snapshots/(ng|ok)\.([^/]*)/input[^/]*$} && -f;
+		my ($rule, $label, $name) = ($1, $2, $3);
+		return if $rule !~ $sl_rules || $name =~ $np_none;
+		open(my $fh, '<:raw', $_) or die "$_: $!";
+		my $text = do { local $/; <$fh> };
+		return if $text =~ /\0/;
+		push @{ $label eq 'ng' ? \@positive : \@negative }, $text;
+	} }, $folder);
+	return (\@positive, \@positive, \@negative);
+}
+
 {
 	my ($right, $asked_for) = (0, 0);
-	foreach my $corpus ([ 'noseyparker', $ENV{CORPUS_NOSEYPARKER}, \&noseyparker ], [ 'gitleaks', $ENV{CORPUS_GITLEAKS}, \&gitleaks ])
+	foreach my $corpus ([ 'noseyparker', $ENV{CORPUS_NOSEYPARKER}, \&noseyparker ], [ 'gitleaks', $ENV{CORPUS_GITLEAKS}, \&gitleaks ],
+		[ 'secretlint', $ENV{CORPUS_SECRETLINT}, \&secretlint ])
 	{
 		my ($name, $folder, $read) = @$corpus;
 		next unless defined $folder && -d $folder;
