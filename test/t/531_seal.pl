@@ -4,7 +4,9 @@
 use strict;
 use warnings;
 
+use IPC::Run ();
 use JSON::PP ();
+use MIME::Base64 ();
 use Test::More;
 
 use AnglesTest;
@@ -160,6 +162,21 @@ my $pem = secret('private key');
 	$node->sql("CREATE TABLE k (id text PRIMARY KEY, v text); CREATE TABLE q (id int PRIMARY KEY, v text DEFAULT 'k " . secret('Stripe') . "')");
 	like(redact('id', $s{GitHub}, table => 'k')->{refused}, qr/^column id holds a secret \(github-token\), and rows are known by it$/, 'L27: a secret in the key refuses the table');
 	like(redact('v', 'x', table => 'q')->{refused}, qr/^the default of column v holds a secret \(stripe-key\)$/, 'L27: and so does one in a default');
+}
+
+# ---- another database ----
+{
+	my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
+	my $shown = 'SELECT "table", "column", policy FROM angles.backup_policies';
+	my $err = '';
+	$node->sql("SELECT angles.allow_secret('k', NULL, '0123456789abcdef', 'kept')");
+	IPC::Run::run([ 'pg_dump', '-f', $dump, '-d', $node->connstr('postgres') ]) or die 'pg_dump';
+	$node->sql('CREATE DATABASE again');
+	$node->psql('again', slurp_file($dump), stderr => \$err, on_error_stop => 0);
+	is($node->sql($shown, 'again'), $node->sql($shown), 'L27: policies come along with a dump') or diag($err);
+	is($node->sql('SELECT "table", reason FROM angles.allowed_secrets', 'again'), 'k|kept', 'L27: and so does what was allowed');
+	is($node->sql('SELECT count(*) FROM angles.scan_salt', 'again'), '1', 'L27: there is one salt');
+	isnt($node->sql('SELECT salt FROM angles.scan_salt', 'again'), $node->sql('SELECT salt FROM angles.scan_salt'), 'L27: and it is another one');
 }
 
 # ---- the key file ----
