@@ -132,7 +132,7 @@ BEGIN
 		'keep a copy of the file away from this server, then SELECT angles.key_saved()', path, public_key);
 END
 $body$;
-COMMENT ON FUNCTION angles.create_backup_key(text) IS 'makes a key that signs backups, in a new file that only the server''s user can read; it takes pg_write_server_files';
+COMMENT ON FUNCTION angles.create_backup_key(text) IS 'makes a key that signs backups and one that seals secrets, in a new file that only the server''s user can read; it takes pg_write_server_files';
 
 /* with its owner's rights: it changes angles.backup_keys */
 CREATE FUNCTION angles.key_saved(fingerprint text DEFAULT NULL) RETURNS text
