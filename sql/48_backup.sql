@@ -132,7 +132,7 @@ BEGIN
 		'keep a copy of the file away from this server, then SELECT angles.key_saved()', path, public_key);
 END
 $body$;
-COMMENT ON FUNCTION angles.create_backup_key(text) IS 'makes a key that signs backups, in a new file that only the server''s user can read; it takes pg_write_server_files';
+COMMENT ON FUNCTION angles.create_backup_key(text) IS 'makes a key that signs backups and one that seals secrets, in a new file that only the server''s user can read; it takes pg_write_server_files';
 
 /* with its owner's rights: it changes angles.backup_keys */
 CREATE FUNCTION angles.key_saved(fingerprint text DEFAULT NULL) RETURNS text
@@ -152,6 +152,32 @@ BEGIN
 END
 $body$;
 COMMENT ON FUNCTION angles.key_saved(text) IS 'confirms that a copy of the key that signs backups is kept away from this server';
+
+CREATE FUNCTION angles.replace_sealing_key() RETURNS text
+	LANGUAGE c VOLATILE SET search_path = pg_catalog, pg_temp
+	AS 'MODULE_PATHNAME', 'angles_sql_rotate_sealing_key';
+COMMENT ON FUNCTION angles.replace_sealing_key() IS 'internal: puts a new sealing key into the key file; angles.rotate_sealing_key() calls it';
+
+/* with its owner's rights for angles.backup_keys; who may write files was looked at before, with the caller's */
+CREATE FUNCTION angles.note_sealing_key(key_id text) RETURNS void
+	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS $body$
+	UPDATE angles.backup_keys SET saved_at = NULL, saved_by = NULL;
+	SELECT angles.audit('rotate_sealing_key', note_sealing_key.key_id)
+$body$;
+COMMENT ON FUNCTION angles.note_sealing_key(text) IS 'internal: notes that the key file has changed, so that copies of it are old';
+
+CREATE FUNCTION angles.rotate_sealing_key() RETURNS text
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+	AS $body$
+DECLARE
+	key_id text := angles.replace_sealing_key();
+BEGIN
+	PERFORM angles.note_sealing_key(key_id);
+	RETURN key_id;
+END
+$body$;
+COMMENT ON FUNCTION angles.rotate_sealing_key() IS 'makes a new key for sealing values, and keeps the old ones in the file to open what they sealed; keep a copy of the file again, then SELECT angles.key_saved()';
 
 REVOKE ALL ON angles.backup_log, angles.backup_keys, angles.backups FROM PUBLIC;
 REVOKE ALL ON SEQUENCE angles.backup_log_id_seq FROM PUBLIC;

@@ -165,20 +165,24 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA angles FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA angles FROM PUBLIC;
 GRANT SELECT ON angles.links, angles.link_columns, angles.queue, angles.inbound, angles.conflicts, angles.sync_counters, angles.parked, angles.held_deletes, angles.removed_rows, angles.status,
 	angles.drift, angles.drift_summary, angles.webhook_events,
-	angles.change_log, angles.backups, angles.backup_log, angles.backup_keys TO angles_viewer;
+	angles.change_log, angles.backups, angles.backup_log, angles.backup_keys,
+	angles.backup_policies, angles.allowed_secrets TO angles_viewer;
 GRANT EXECUTE ON FUNCTION angles.wait_synced(interval, pg_lsn) TO angles_viewer;
 GRANT EXECUTE ON FUNCTION angles.sync_notion(regclass[], boolean, boolean), angles.check_notion(),
 	angles.dry_run(oid), angles.drift_notion(regclass[], boolean), angles.measure_drift(oid[], boolean),
 	angles.linked(regclass), angles.pause(regclass, text), angles.resume(regclass), angles.retry(regclass, text),
 	angles.reconcile(regclass),
-	angles.backup(regclass[], text, boolean), angles.verify_backup(text) TO angles_operator;
+	angles.backup(regclass[], text, boolean), angles.verify_backup(text),
+	angles.scan_secrets(regclass[]), angles.find_secrets(oid[]) TO angles_operator;
 GRANT EXECUTE ON FUNCTION angles.link(regclass, text, text, text, jsonb, name, name, text, text, text, text, interval, text, boolean),
 	angles.alter_link(regclass, jsonb, name, text, text, text, text, interval, text, boolean), angles.unlink(regclass),
 	angles.approve(regclass, text), angles.refuse(regclass, text), angles.allow_mass_delete(regclass), angles.undelete(bigint),
 	angles.report_refusals(regclass, text, boolean),
 	angles.resolve(bigint, text), angles.notion_webhook_expect(interval, text, boolean),
 	angles.create_backup_key(text), angles.make_backup_key(text), angles.note_backup_key(text, text, text),
-	angles.key_saved(text) TO angles_admin;
+	angles.key_saved(text), angles.replace_sealing_key(), angles.note_sealing_key(text), angles.rotate_sealing_key(),
+	angles.backup_policy(regclass, name, text), angles.backup_refusal(oid), angles.allow_secret(regclass, name, text, text),
+	angles.disallow_secret(bigint) TO angles_admin;
 GRANT EXECUTE ON FUNCTION angles.notion_webhook(bytea, text) TO angles_webhook;
 GRANT EXECUTE ON FUNCTION angles.schema_of(regclass[]), angles.schema_rows(oid[]), angles.schema_files(oid[]),
 	angles.ddl_scope(oid[]), angles.ddl_denied(text), angles.ddl_one_line(text), angles.ddl_order(oid[]), angles.ddl_statements(oid[]),

@@ -30,9 +30,8 @@
 #include "core/errors.h"
 #include "core/guc.h"
 #include "backup/key.h"
+#include "backup/keyfile.h"
 
-/* A PEM file of such a key has less than 200 bytes. */
-#define KEY_FILE_MAX 4096
 
 struct BackupKey
 {
@@ -42,7 +41,6 @@ struct BackupKey
 
 static BackupKey *wrap(EVP_PKEY *pkey);
 static void free_key(void *arg);
-static char *read_file(const char *path, int *len);
 static void check_pinned(const BackupKey *key);
 static char *public_pem(EVP_PKEY *pkey);
 static char *public_text(EVP_PKEY *pkey);
@@ -60,15 +58,14 @@ angles_key_open(void)
 {
 	static char no_password[] = "";
 	const char *path = angles_guc_backup_key_file;
-	char	   *pem;
 	int			len;
+	char	   *pem = angles_keyfile_read(&len);
 	BIO		   *bio;
 	EVP_PKEY   *pkey;
 	BackupKey  *key;
 
-	if (path == NULL || *path == '\0')
+	if (pem == NULL)
 		return NULL;
-	pem = read_file(path, &len);
 	bio = BIO_new_mem_buf(pem, len);
 	pkey = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, no_password) : NULL;
 	BIO_free(bio);
@@ -104,32 +101,6 @@ static void
 free_key(void *arg)
 {
 	EVP_PKEY_free(((BackupKey *) arg)->pkey);
-}
-
-static char *
-read_file(const char *path, int *len)
-{
-	struct stat st;
-	char	   *text = palloc(KEY_FILE_MAX);
-	int			fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not read \"%s\" of angles.backup_key_file: %m", path),
-				 errhint("It must be there, and the server's user must be able to read it.")));
-	if (st.st_mode & (S_IRWXG | S_IRWXO))
-		ereport(ERROR,
-				(errcode(ERRCODE_ANGLES_BACKUP_KEY),
-				 errmsg("others than its owner can use \"%s\" of angles.backup_key_file", path),
-				 errhint("Run chmod 600 on it.")));
-	*len = read(fd, text, KEY_FILE_MAX);
-	CloseTransientFile(fd);
-	if (*len < 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not read \"%s\" of angles.backup_key_file: %m", path)));
-	return text;
 }
 
 static void
@@ -291,6 +262,7 @@ angles_sql_create_backup_key(PG_FUNCTION_ARGS)
 				 errmsg("the path of a key file must be absolute"),
 				 errhint("Give a path outside of the data directory: who has a copy of that shall "
 						 "not be able to sign.")));
+	angles_keyfile_warn(path);
 	key = wrap(generate());
 	write_key(path, key->pkey);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -319,14 +291,19 @@ generate(void)
 static void
 write_key(const char *path, EVP_PKEY *pkey)
 {
-	BIO		   *bio = BIO_new(BIO_s_mem());
+	/* its memory is wiped when it is freed */
+	BIO		   *bio = BIO_new(BIO_s_secmem());
 	char	   *data;
 	long		len;
 	int			fd;
 	bool		good;
 
-	if (bio == NULL || PEM_write_bio_PKCS8PrivateKey(bio, pkey, NULL, NULL, 0, NULL, NULL) != 1)
+	if (bio == NULL || PEM_write_bio_PKCS8PrivateKey(bio, pkey, NULL, NULL, 0, NULL, NULL) != 1 ||
+		!angles_keyfile_add_sealing(bio))
+	{
+		BIO_free(bio);
 		openssl_error("could not write a key");
+	}
 	len = BIO_get_mem_data(bio, &data);
 	fd = OpenTransientFilePerm(path, O_WRONLY | O_CREAT | O_EXCL | PG_BINARY, S_IRUSR | S_IWUSR);
 	good = fd >= 0 && write(fd, data, len) == len && pg_fsync(fd) == 0;

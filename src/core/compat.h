@@ -83,8 +83,11 @@
 #if PG_VERSION_NUM >= 180000
 #define ANGLES_B64_ENCODE(from, len, into, room) \
 	pg_b64_encode((const uint8 *) (from), (len), (into), (room))
+#define ANGLES_B64_DECODE(from, len, into, room) \
+	pg_b64_decode((from), (len), (uint8 *) (into), (room))
 #else
 #define ANGLES_B64_ENCODE(from, len, into, room) pg_b64_encode((from), (len), (into), (room))
+#define ANGLES_B64_DECODE(from, len, into, room) pg_b64_decode((from), (len), (into), (room))
 #endif
 
 #endif							/* ANGLES_COMPAT_H */
