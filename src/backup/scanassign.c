@@ -55,8 +55,8 @@ static const char *const not_before[] = {
 static const char *const not_inside[] = {
 	"example", "changeme", "change_me", "change-me", "placeholder", "redacted", "your_", "your-",
 	"yourp", "yours", "replace_", "xxxx", "****", "....", "dummy", "insert", "undefined",
-	"process.env", "environ", "getenv", "arn:", "://", "${", "{{", "$(", "<%", "%(", "#{", "}}", "&lt;", "<",
-	"sealed:", "redacted:",
+	"process.env", "environ", "getenv", "arn:", "://", "${", "{{", "$(", "<%", "%(", "#{", "}}",
+	"&lt;", "<", "sealed:", "redacted:",
 };
 
 /* ---- names ---- */
