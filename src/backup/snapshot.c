@@ -11,6 +11,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -41,6 +42,7 @@ static bool begin_snapshot(BackupRun *run, List *locked);
 static void lock_tables(List *relations);
 static void name_relation(void *arg);
 static void note_moment(BackupRun *run);
+static void check_policies(void *arg);
 static void read_tables(BackupRun *run);
 static void tell(const BackupTable *table, const BackupCount *count, void *arg);
 static void end_snapshot(BackupRun *run);
@@ -186,6 +188,41 @@ note_moment(BackupRun *run)
 	run->facts.id = angles_spi_text(0, 2, run->cxt);
 }
 
+/* Somebody relies on a policy: what backups cannot do yet must not go without a word. */
+static void
+check_policies(void *arg)
+{
+	static SPIPlanPtr plan = NULL;
+	const BackupScope *scope = arg;
+	ListCell   *cell;
+
+	foreach(cell, scope->tables)
+	{
+		const BackupTable *table = lfirst(cell);
+		Oid			types[1] = {OIDOID};
+		Datum		values[1] = {ObjectIdGetDatum(table->relid)};
+
+		/* a partition follows its parents */
+		if (angles_spi_exec(&plan,
+							"SELECT p.column_name, p.policy, p.relid::text"
+							" FROM angles.column_policies p WHERE p.policy <> 'plain'"
+							" AND (p.relid = $1 OR p.relid IN"
+							"  (SELECT relid FROM pg_partition_ancestors($1)))",
+							1, types, values, NULL, SPI_OK_SELECT) == 0)
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("column \"%s\" of table %s has policy \"%s\", which backups do not "
+						"follow yet", angles_spi_text(0, 1, CurrentMemoryContext),
+						table->full_name, angles_spi_text(0, 2, CurrentMemoryContext)),
+				 errdetail("Its values would be written as they are."),
+				 errhint("Name the tables to back up without this one, or take the policy away: "
+						 "SELECT angles.backup_policy(%s, %s, NULL).",
+						 quote_literal_cstr(angles_spi_text(0, 3, CurrentMemoryContext)),
+						 quote_literal_cstr(angles_spi_text(0, 1, CurrentMemoryContext)))));
+	}
+}
+
 static void
 read_tables(BackupRun *run)
 {
@@ -195,6 +232,7 @@ read_tables(BackupRun *run)
 	int			i = 0;
 
 	ANGLES_KILL_POINT("backup_snapshot");
+	angles_worker_as_owner(check_policies, facts->scope);
 	facts->counts = palloc0(sizeof(BackupCount) * Max(list_length(facts->scope->tables), 1));
 	foreach(cell, facts->scope->tables)
 	{

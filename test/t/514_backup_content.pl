@@ -166,4 +166,15 @@ DO $$ BEGIN FOR i IN 1..1000000 LOOP TRUNCATE filled; INSERT INTO filled SELECT 
 	like(git('log', '-1', '--format=%B'), qr/^Zeile 1 äöü\n--amend "\$\(rm\)"\n/, 'L21: a message is what it is');
 }
 
+# what somebody relies on, and backups cannot do yet, is not passed over
+{
+	$node->sql('CREATE TABLE people (id int PRIMARY KEY, email text) PARTITION BY RANGE (id);
+		CREATE TABLE people_1 PARTITION OF people FOR VALUES FROM (0) TO (10);');
+	$node->sql("SELECT angles.backup_policy('people', 'email', 'hash')");
+	$node->fails_with('SELECT * FROM angles.backup()', '0A000', qr/people_1 has policy "hash"/, 'L27: a policy that would not be followed stops the backup');
+	is($node->sql("SELECT count(*) FROM angles.backup(ARRAY['accounts']::regclass[])"), 1, 'L27: of that table only');
+	$node->sql("SELECT angles.backup_policy('people', 'email', NULL)");
+	is($node->sql('SELECT count(*) FROM angles.backup()'), 1, 'L27: until it is taken away');
+}
+
 done_testing();
