@@ -25,6 +25,8 @@ foreach my $case ([ 'under way', { action => 'delay', ms => 1500, when => 'after
 	link_table($node, $table);
 	my $before = $sim->ledger;
 	my $seen = $sim->requests;
+	# long enough to be seen, all six at once, on a busy machine
+	$node->configure('angles.notion_verify_window' => '4s');
 	$sim->faults({ method => 'POST', path => '^/v1/pages', count => 6, %$fault });
 	$node->sql("INSERT INTO $table SELECT g, 'x' FROM generate_series(1, 6) g");
 	wait_for(sub { 6 == grep { $_->{path} =~ m{^/v1/pages} } $sim->requests($seen) }, "six creates are $what", 30)
@@ -38,6 +40,7 @@ foreach my $case ([ 'under way', { action => 'delay', ms => 1500, when => 'after
 	drained($node);
 	is(scalar(pages($node, $sim, $table)), 0, "A9: creates $what: approved, they go");
 	$sim->clear_faults;
+	$node->configure('angles.notion_verify_window' => '1s');
 }
 
 # E7: the same for rows that are just being written when many are deleted
